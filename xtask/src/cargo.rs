@@ -1,0 +1,72 @@
+//! Running cargo from xtask, and where it puts what it builds.
+//!
+//! A cargo that xtask waits for runs in a process group of its own and is ended with everything it started (test
+//! binaries, and what they started) when a signal comes, before the services go. Read next: `test.rs`.
+#![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::stop::Stop;
+
+/// How long test binaries may take to end after a signal before they are killed.
+const GRACE: Duration = Duration::from_secs(3);
+
+pub(crate) fn workspace_root() -> PathBuf {
+    let mut folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    folder.pop();
+    folder
+}
+
+/// The `amends` binary that `cargo build` makes. xtask itself lies in `<target folder>/<profile>/`, which is right for
+/// `CARGO_TARGET_DIR` and any configuration file.
+pub(crate) fn amends_binary() -> Result<PathBuf> {
+    let ourselves = std::env::current_exe().context("cannot find xtask's own file")?;
+    let target = ourselves.ancestors().nth(2).context("xtask does not lie in a target folder")?;
+    Ok(target.join("debug").join("amends"))
+}
+
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    // cargo tells its children which cargo it is.
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(workspace_root());
+    command
+}
+
+/// Runs cargo to its end, or ends it when a signal comes.
+pub(crate) fn run(mut command: Command, stop: &Stop) -> Result<ExitStatus> {
+    let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+    eprintln!("+ cargo {}", shown.join(" "));
+    let mut child = command.stdin(Stdio::null()).process_group(0).spawn().context("cannot start cargo")?;
+    let group = Pid::from_child(&child);
+    let mut asked_at: Option<Instant> = None;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for cargo")? {
+            if asked_at.is_some() {
+                bail!("stopped by a signal");
+            }
+            return Ok(status);
+        }
+        match asked_at {
+            None if stop.asked() => {
+                let _ = kill_process_group(group, Signal::TERM);
+                asked_at = Some(Instant::now());
+            }
+            Some(since) if since.elapsed() > GRACE => {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            _ => {}
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Cargo's own exit code, so that a script sees what it would see without xtask.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask …`: what a person types while working on the house.
+//!
+//! It must never depend on a crate of ours (it has to work while they do not compile), and never stop a process that
+//! it did not start. Arguments are read by hand because this is the first thing a newcomer compiles. Read next:
+//! `services.rs` (the private Postgres, RabbitMQ and Redis of a test run), then `test.rs`.
+#![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
+
+mod account;
+mod cargo;
+mod machine;
+mod port;
+mod postgres;
+mod rabbitmq;
+mod redis;
+mod service;
+mod services;
+mod stop;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask: what a person types while working on Amends
+
+Usage: cargo xtask <command> [-- args]
+
+Commands:
+  test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
+  services        the same three services, until Ctrl-C; their `export` lines go to standard output
+
+Options:
+  -h, --help      this text
+
+Examples:
+  cargo xtask test                                 every test of the workspace
+  cargo xtask test -- -p inventory-svc             the tests of one crate
+  cargo xtask test -- a_declined_card -- --nocapture
+  cargo xtask services > /tmp/services.env &       then, in any shell: . /tmp/services.env
+                                                   and run `cargo test -p …` as often as you like
+
+What is missing on the machine (postgresql, rabbitmq-server, redis-server) is installed when run as root on Debian or
+Ubuntu; elsewhere the command says what to install.";
+
+fn main() -> ExitCode {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.is_empty() {
+        eprintln!("{HELP}");
+        return ExitCode::from(2);
+    }
+    let command = args.remove(0);
+    // `cargo xtask test -- -p types` and `cargo xtask test -p types` mean the same.
+    if args.first().is_some_and(|first| first == "--") {
+        args.remove(0);
+    }
+    let outcome = match command.as_str() {
+        "test" => test::run(&args),
+        "services" => services::stay(),
+        "-h" | "--help" | "help" => {
+            eprintln!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => {
+            eprintln!("xtask: there is no command `{other}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
