@@ -1,0 +1,74 @@
+//! The bus of a process that runs everything: subscribers are called, nothing leaves the house.
+//!
+//! A message is safe when every subscriber has committed; if one has not, it may reach all of them again for its sake.
+//! The ladder is climbed by the outbox row (see [`crate::outbox`]).
+
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use super::{Bus, Error, Exchange, Handler, Message, Published, Queue, Verdict};
+
+/// The in-process bus.
+#[derive(Default)]
+pub struct LocalBus {
+    subscribers: RwLock<Vec<(Queue, Arc<dyn Handler>)>>,
+}
+
+impl LocalBus {
+    /// Without subscribers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn handlers(&self, message: &Message) -> Vec<Arc<dyn Handler>> {
+        let subscribers = self.subscribers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        subscribers
+            .iter()
+            .filter(|(queue, _)| queue.takes(message))
+            .map(|(_, handler)| Arc::clone(handler))
+            .collect()
+    }
+
+    async fn deliver(&self, message: &Message) -> Published {
+        let handlers = self.handlers(message);
+        if handlers.is_empty() && message.exchange != Exchange::Events {
+            return Published::NotYet(format!("nobody takes {} for {}", message.kind, message.routing_key));
+        }
+        let verdicts = join_all(handlers.iter().map(|handler| handler.handle(message))).await;
+        // The worst counts: a message that one subscriber cannot take yet is kept for it.
+        verdicts.into_iter().fold(Published::Safe, |worst, verdict| {
+            let this = match verdict {
+                Verdict::Done => Published::Safe,
+                Verdict::Unavailable(why) => Published::NotYet(why),
+                Verdict::Retry(why) => Published::Later(why),
+                Verdict::Dead(why) => Published::Dead(why),
+            };
+            if rank(&this) > rank(&worst) { this } else { worst }
+        })
+    }
+}
+
+const fn rank(published: &Published) -> u8 {
+    match published {
+        Published::Safe => 0,
+        Published::Dead(_) => 1,
+        Published::Later(_) => 2,
+        Published::NotYet(_) => 3,
+    }
+}
+
+#[async_trait]
+impl Bus for LocalBus {
+    async fn publish(&self, messages: &[Message]) -> Vec<Published> {
+        join_all(messages.iter().map(|message| self.deliver(message))).await
+    }
+
+    async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error> {
+        let mut subscribers = self.subscribers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        subscribers.push((queue, handler));
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! A service's database: its pool, its schema, and what an error means.
+//!
+//! The pool is small (on few cores more connections are slower) and does not ping. Time limits are the server's, so
+//! that no future around a transaction is ever dropped: `tokio::time::timeout` and `select!` must never stand around a
+//! statement.
+
+use std::{str::FromStr as _, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::stop::Stop;
+
+/// A service's schema: name, role, migrations.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// Of the schema.
+    pub name: &'static str,
+    /// Of the role the service works as.
+    pub role: &'static str,
+    /// Version, description, SQL: forward only.
+    pub migrations: &'static [(i64, &'static str, &'static str)],
+    /// What the role may do, run after every migration. `{role}` stands for the role.
+    pub grants: &'static str,
+}
+
+/// What most roles may do: read and write the rows of their schema, not its shape.
+#[macro_export]
+macro_rules! row_grants {
+    ($schema:literal) => {
+        concat!(
+            "grant usage on schema ",
+            $schema,
+            " to {role};",
+            "grant select, insert, update, delete on all tables in schema ",
+            $schema,
+            " to {role};",
+            "grant usage on all sequences in schema ",
+            $schema,
+            " to {role};"
+        )
+    };
+}
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is not one.
+    #[error("not a Postgres URL")]
+    Url(#[source] sqlx::Error),
+    /// It would lose commits.
+    #[error(
+        "{setting} is off on this server: acknowledged orders could be lost. Turn it on, or pass --allow-unsafe-database"
+    )]
+    Unsafe {
+        /// Which setting.
+        setting: &'static str,
+    },
+    /// Older than 15.
+    #[error("this is Postgres {found}; 15 or newer is needed")]
+    TooOld {
+        /// `server_version_num`.
+        found: i32,
+    },
+    /// A migration failed.
+    #[error("cannot migrate schema {schema}")]
+    Migrate {
+        /// Which.
+        schema: &'static str,
+        /// Why.
+        #[source]
+        source: MigrateError,
+    },
+    /// The server said no.
+    #[error("the database refused")]
+    Database(#[from] sqlx::Error),
+}
+
+/// How a pool is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `postgres://…`
+    pub url: String,
+    /// Shown in `pg_stat_activity`.
+    pub application: String,
+    /// Connections at most.
+    pub connections: u32,
+    /// Take a server with `fsync` or `synchronous_commit` off.
+    pub allow_unsafe: bool,
+}
+
+/// Opens a pool. Waits for a server that is not there yet, saying so once a while, until `stop`.
+///
+/// # Errors
+/// A bad URL, an unsafe or too old server. A server that cannot be reached is waited for.
+pub async fn open(options: &Options, stop: &Stop) -> Result<PgPool, Error> {
+    let connect = PgConnectOptions::from_str(&options.url).map_err(Error::Url)?;
+    // Below the lease of an orchestrator (10 s): a holder of a fence row that hangs is gone before its lease.
+    let connect = connect.application_name(&options.application).options([
+        ("lock_timeout", "4s"),
+        ("statement_timeout", "30s"),
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("jit", "off"),
+        ("timezone", "UTC"),
+    ]);
+    let pool = PgPoolOptions::new()
+        .max_connections(options.connections)
+        .min_connections(1)
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_secs(10))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(connect);
+    let mut said = false;
+    loop {
+        match pool.acquire().await {
+            Ok(mut connection) => {
+                refuse_unsafe(&mut connection, options.allow_unsafe).await?;
+                return Ok(pool);
+            }
+            Err(error) if is_unreachable(&error) && !stop.is_wanted() => {
+                if !said {
+                    tracing::warn!(application = options.application, %error, "waiting for the database");
+                    said = true;
+                }
+                stop.sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn refuse_unsafe(connection: &mut PgConnection, allow: bool) -> Result<(), Error> {
+    let (version, fsync, synchronous): (i32, String, String) = sqlx::query_as(
+        "select current_setting('server_version_num')::int, current_setting('fsync'), current_setting('synchronous_commit')",
+    )
+    .fetch_one(connection)
+    .await?;
+    if version < 150_000 {
+        return Err(Error::TooOld { found: version });
+    }
+    for (setting, value) in [("fsync", fsync), ("synchronous_commit", synchronous)] {
+        if value == "off" && !allow {
+            return Err(Error::Unsafe { setting });
+        }
+    }
+    Ok(())
+}
+
+/// Brings the schema up to date, as an owner. A newer schema than this build knows is left alone, so that a rollback
+/// of the build starts.
+///
+/// # Errors
+/// What the migration said.
+pub async fn migrate(owner: &mut PgConnection, schema: &Schema) -> Result<(), Error> {
+    let migrations = schema
+        .migrations
+        .iter()
+        .map(|(version, description, sql)| {
+            Migration::new(*version, (*description).into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .collect();
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.dangerous_set_table_name(format!("{}._sqlx_migrations", schema.name));
+    migrator.create_schema(schema.name);
+    migrator.set_ignore_missing(true);
+    migrator.run(owner).await.map_err(|source| Error::Migrate { schema: schema.name, source })
+}
+
+/// Makes the role if it is not there, migrates, and grants. Needs an owner who may create roles.
+///
+/// # Errors
+/// What the server said.
+pub async fn provision(owner: &mut PgConnection, schema: &Schema) -> Result<(), Error> {
+    // Two processes may provision one cluster at once: the second finds the role.
+    let create = format!(
+        "do $$ begin create role {role} login; exception when duplicate_object or unique_violation then null; end $$",
+        role = schema.role
+    );
+    owner.execute(AssertSqlSafe(create).into_sql_str()).await?;
+    migrate(owner, schema).await?;
+    let mut transaction = owner.begin().await?;
+    // Concurrent grants on one schema collide ("tuple concurrently updated"): one at a time.
+    transaction.execute("select pg_advisory_xact_lock(7236842)").await?;
+    let grants = schema.grants.replace("{role}", schema.role);
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(grants))).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn is_unreachable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
+        // 57P01–57P03: shutting down, crashed, starting up. 53300: too many connections.
+        sqlx::Error::Database(e) => {
+            e.code().is_some_and(|c| matches!(&*c, "57P01" | "57P02" | "57P03" | "53300"))
+        }
+        _ => false,
+    }
+}
+
+/// Why a command did not end: what its batcher does next follows from it.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Somebody was in the way and it was rolled back: run it again from load.
+    #[error("again: {0}")]
+    Again(String),
+    /// The connection broke: nothing is known.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// An item cannot be processed and all was rolled back: find it by halving.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        let text = error.to_string();
+        match &error {
+            sqlx::Error::Database(e) => match e.code().as_deref() {
+                // Deadlock, lock time-out, serialization, and a unique key that another process took meanwhile: the
+                // next load sees its row.
+                Some("40P01" | "55P03" | "40001" | "23505") => Self::Again(text),
+                Some(code) if code.starts_with("57P") || code.starts_with("08") || code.starts_with("53") => {
+                    Self::Unavailable(text)
+                }
+                _ => Self::Failed(text),
+            },
+            sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::RowNotFound => Self::Failed(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A gRPC server as every process of Amends has it, and the two ways to call one.
+//!
+//! Reflection (v1 and v1alpha), health, size and stream limits, draining. A callee is either a [`Channel`] to another
+//! process or the [`Routes`] of a service in this one; callers see no difference ([`Callee`]).
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::net::TcpListener;
+use tonic::{
+    body::Body,
+    service::{Routes, RoutesBuilder},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
+
+use crate::stop::Stop;
+
+/// The largest message taken at any door, in bytes.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// The largest message of a step exchange (slices), in bytes.
+pub const MAX_SLICE_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Somebody to call: in another process or in this one.
+pub type Callee = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// A callee in another process, connected when first called and again whenever the connection is lost.
+///
+/// # Errors
+/// When the address is not a URI like `http://host:port`.
+pub fn remote(address: &str) -> Result<Callee, tonic::transport::Error> {
+    let channel: Channel = Endpoint::from_shared(address.to_owned())?
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .connect_lazy();
+    Ok(BoxCloneSyncService::new(channel.map_err(BoxError::from)))
+}
+
+/// A callee in this process: no socket, no HTTP/2.
+#[must_use]
+pub fn local(routes: Routes) -> Callee {
+    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(routes.prepare(), BoxError::from))
+}
+
+/// Serves routes on a bound listener until it is asked to stop; then lets running calls end.
+///
+/// # Errors
+/// When the transport fails, or the descriptors cannot be read.
+pub async fn serve(
+    mut routes: RoutesBuilder,
+    descriptors: &'static [u8],
+    services: &[&'static str],
+    listener: TcpListener,
+    stop: &Stop,
+) -> Result<(), BoxError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in services {
+        health.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(descriptors)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes.add_service(health_service);
+    routes.add_service(reflection().build_v1()?);
+    routes.add_service(reflection().build_v1alpha()?);
+    listener.local_addr()?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stopping = stop.clone();
+    let names: Vec<&'static str> = services.to_vec();
+    Server::builder()
+        .max_concurrent_streams(1024)
+        .http2_max_pending_accept_reset_streams(Some(64))
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(incoming, async move {
+            stopping.wanted().await;
+            for service in names {
+                health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+            }
+        })
+        .await?;
+    Ok(())
+}

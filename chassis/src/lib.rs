@@ -1,0 +1,22 @@
+//! What every process of Amends stands on. No word of orders or payments stands here, and no proto message.
+//!
+//! Where to look: [`database`] and [`sql`] (pool, migrations, checked statements), [`batcher`] (how a command gets its
+//! slice), [`barrier`] (at most once, never after its compensation), [`outbox`] and [`bus`] (reliable messages),
+//! [`grpc`] (a server), [`breaker`], [`cache`], [`limiter`], [`clock`], [`config`], [`telemetry`], [`stop`].
+
+pub mod barrier;
+pub mod batcher;
+pub mod breaker;
+pub mod bus;
+pub mod cache;
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod grpc;
+pub mod http;
+pub mod limiter;
+pub mod outbox;
+pub mod sql;
+pub mod stop;
+pub mod telemetry;
+pub mod testbed;

@@ -1,0 +1,346 @@
+//! The outbox: messages committed with the decision that caused them, and the relay that brings them to the bus.
+//!
+//! Every schema has a table `<schema>.outbox` of the same shape ([`ddl`]). A command inserts its messages in its own
+//! transaction with [`Outbox::insert`] and, after the commit, hands them to the [`Relay`], which publishes and then
+//! deletes in batches. What was not handed over (a crash between commit and delivery) is found by the sweep: rows not
+//! yet sent and older than 2 s, claimed with `skip locked`, never by a cursor over ids, because ids do not commit in
+//! order. No connection is held while the bus is called.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _, SqlSafeStr as _};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::{
+    bus::{Bus, Exchange, LADDER, Message, Published},
+    stop::Stop,
+};
+
+/// The table, for a schema's first migration. `dead_time` is set on what can never be delivered; such rows stay.
+#[macro_export]
+macro_rules! outbox_ddl {
+    ($schema:literal) => {
+        concat!(
+            "create table ", $schema, ".outbox (",
+            " outbox_id uuid constraint outbox_pk primary key,",
+            " exchange text not null constraint outbox_exchange_known check (exchange in ('commands', 'replies', 'events')),",
+            " routing_key text not null, kind text not null, body bytea not null, headers text not null,",
+            " create_time timestamptz not null, attempt integer not null default 0,",
+            " not_before timestamptz, dead_time timestamptz, dead_reason text",
+            ") with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);",
+            "create index outbox_due on ", $schema, ".outbox (create_time) where dead_time is null;"
+        )
+    };
+}
+
+/// A schema's outbox: its statements.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    source: &'static str,
+    insert: String,
+    claim: String,
+    delete: String,
+    later: String,
+    dead: String,
+}
+
+impl Outbox {
+    /// The outbox of `schema`; `source` is the service's name on the bus.
+    #[must_use]
+    pub fn new(schema: &'static str, source: &'static str) -> Self {
+        Self {
+            source,
+            insert: format!(
+                "insert into {schema}.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
+                 select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::timestamptz[])"
+            ),
+            // `not_before` doubles as the claim: a relay that dies with rows in hand leaves them to the next sweep.
+            claim: format!(
+                "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
+                 from (select outbox_id from {schema}.outbox where dead_time is null \
+                       and create_time < now() - make_interval(secs => $1) and (not_before is null or not_before < now()) \
+                       and outbox_id <> all ($2::uuid[]) \
+                       order by create_time limit 500 for update skip locked) due \
+                 where o.outbox_id = due.outbox_id \
+                 returning o.outbox_id, o.exchange, o.routing_key, o.kind, o.body, o.headers, o.create_time, o.attempt"
+            ),
+            delete: format!("delete from {schema}.outbox where outbox_id = any ($1::uuid[])"),
+            later: format!(
+                "update {schema}.outbox o set attempt = l.attempt, not_before = now() + make_interval(secs => l.seconds) \
+                 from unnest($1::uuid[], $2::integer[], $3::double precision[]) as l (outbox_id, attempt, seconds) \
+                 where o.outbox_id = l.outbox_id"
+            ),
+            // The saga is told in the same statement: either the row is dead and the notice is on its way, or neither.
+            // A dead row that is marked again (its claim was lost) finds its notice there: hence `on conflict`.
+            dead: format!(
+                "with dead as (update {schema}.outbox set dead_time = now(), dead_reason = $2, attempt = attempt + 1 \
+                   where outbox_id = $1 and dead_time is null returning outbox_id) \
+                 insert into {schema}.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
+                 select $3, $4, $5, $6, $7, $8, $9 from dead where $10 on conflict (outbox_id) do nothing"
+            ),
+        }
+    }
+
+    /// The service's name on the bus.
+    #[must_use]
+    pub const fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// Every statement, for the SQL check.
+    #[must_use]
+    pub fn statements(&self) -> [&str; 5] {
+        [&self.insert, &self.claim, &self.delete, &self.later, &self.dead]
+    }
+
+    /// Stores messages in the caller's transaction.
+    ///
+    /// # Errors
+    /// What the database said.
+    pub async fn insert(&self, connection: &mut PgConnection, messages: &[Message]) -> sqlx::Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let columns = Columns::of(messages);
+        sqlx::query(AssertSqlSafe(self.insert.clone()).into_sql_str())
+            .bind(columns.ids)
+            .bind(columns.exchanges)
+            .bind(columns.routing_keys)
+            .bind(columns.kinds)
+            .bind(columns.bodies)
+            .bind(columns.headers)
+            .bind(columns.times)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn claim(&self, pool: &PgPool, age: Duration, in_hand: Vec<Uuid>) -> sqlx::Result<Vec<Message>> {
+        let rows = sqlx::query(AssertSqlSafe(self.claim.clone()).into_sql_str())
+            .bind(age.as_secs_f64())
+            .bind(in_hand)
+            .fetch_all(pool)
+            .await?;
+        rows.into_iter().map(|row| self.read(&row)).collect()
+    }
+
+    fn read(&self, row: &sqlx::postgres::PgRow) -> sqlx::Result<Message> {
+        let exchange: String = row.try_get(1)?;
+        let headers: String = row.try_get(5)?;
+        let attempt: i32 = row.try_get(7)?;
+        Ok(Message {
+            id: row.try_get(0)?,
+            exchange: Exchange::parse(&exchange)
+                .ok_or_else(|| sqlx::Error::Decode("unknown exchange".into()))?,
+            routing_key: row.try_get(2)?,
+            kind: row.try_get(3)?,
+            source: self.source.to_owned(),
+            body: row.try_get(4)?,
+            headers: serde_json::from_str(&headers).map_err(|e| sqlx::Error::Decode(e.into()))?,
+            time: row.try_get(6)?,
+            attempt: u32::try_from(attempt).unwrap_or(0),
+        })
+    }
+}
+
+/// Messages as the columns of an `unnest` insert: for stores that write their outbox rows in a statement of their own.
+#[derive(Debug, Default)]
+pub struct Columns {
+    /// `outbox_id`
+    pub ids: Vec<Uuid>,
+    /// `exchange`
+    pub exchanges: Vec<String>,
+    /// `routing_key`
+    pub routing_keys: Vec<String>,
+    /// `kind`
+    pub kinds: Vec<String>,
+    /// `body`
+    pub bodies: Vec<Vec<u8>>,
+    /// `headers`, JSON
+    pub headers: Vec<String>,
+    /// `create_time`
+    pub times: Vec<DateTime<Utc>>,
+}
+
+impl Columns {
+    /// The columns of these messages.
+    #[must_use]
+    pub fn of(messages: &[Message]) -> Self {
+        let mut columns = Self::default();
+        for message in messages {
+            columns.ids.push(message.id);
+            columns.exchanges.push(message.exchange.as_str().to_owned());
+            columns.routing_keys.push(message.routing_key.clone());
+            columns.kinds.push(message.kind.clone());
+            columns.bodies.push(message.body.clone());
+            columns.headers.push(serde_json::to_string(&message.headers).unwrap_or_else(|_| "{}".into()));
+            columns.times.push(message.time);
+        }
+        columns
+    }
+}
+
+/// How the relay works.
+#[derive(Debug, Clone, Copy)]
+pub struct RelayOptions {
+    /// The sweep takes rows older than this.
+    pub sweep_age: Duration,
+    /// And looks this often.
+    pub sweep_every: Duration,
+    /// Messages published at once.
+    pub window: usize,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self { sweep_age: Duration::from_secs(2), sweep_every: Duration::from_secs(1), window: 500 }
+    }
+}
+
+/// Brings outbox rows to the bus. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    hand: mpsc::UnboundedSender<Vec<Message>>,
+}
+
+impl Relay {
+    /// Starts the relay of an outbox.
+    pub fn new(pool: PgPool, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
+        let (hand, handed) = mpsc::unbounded_channel();
+        let runner = Runner { pool, outbox, bus, options, stop: stop.clone() };
+        stop.spawn(async move { runner.run(handed).await });
+        Self { hand }
+    }
+
+    /// Hands over what was just committed. Losing it (a crash here) costs the sweep's age, nothing else.
+    pub fn hand(&self, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            let _ = self.hand.send(messages);
+        }
+    }
+}
+
+struct Runner {
+    pool: PgPool,
+    outbox: Outbox,
+    bus: Arc<dyn Bus>,
+    options: RelayOptions,
+    stop: Stop,
+}
+
+impl Runner {
+    async fn run(self, mut handed: mpsc::UnboundedReceiver<Vec<Message>>) {
+        let mut next_sweep = tokio::time::Instant::now();
+        while !self.stop.is_wanted() {
+            let mut batch = Vec::new();
+            tokio::select! {
+                biased;
+                () = self.stop.wanted() => return,
+                first = handed.recv() => match first {
+                    Some(messages) => batch = messages,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(next_sweep) => {}
+            }
+            while batch.len() < self.options.window {
+                match handed.try_recv() {
+                    Ok(more) => batch.extend(more),
+                    Err(_) => break,
+                }
+            }
+            if !batch.is_empty() {
+                self.relay(batch).await;
+            }
+            if tokio::time::Instant::now() >= next_sweep {
+                self.sweep().await;
+                next_sweep = tokio::time::Instant::now() + self.options.sweep_every;
+            }
+        }
+    }
+
+    async fn sweep(&self) {
+        match self.outbox.claim(&self.pool, self.options.sweep_age, Vec::new()).await {
+            Ok(messages) if messages.is_empty() => {}
+            Ok(messages) => {
+                metrics::counter!("amends_outbox_swept_total", "service" => self.outbox.source)
+                    .increment(u64::try_from(messages.len()).unwrap_or(0));
+                self.relay(messages).await;
+            }
+            Err(error) => tracing::warn!(service = self.outbox.source, %error, "cannot sweep the outbox"),
+        }
+    }
+
+    async fn relay(&self, messages: Vec<Message>) {
+        // A message may come by hand and by sweep: once in a batch is enough.
+        let mut seen = HashSet::new();
+        let messages: Vec<_> = messages.into_iter().filter(|m| seen.insert(m.id)).collect();
+        let outcomes = self.bus.publish(&messages).await;
+        let mut safe = Vec::new();
+        let mut later = (Vec::new(), Vec::new(), Vec::new());
+        for (message, outcome) in messages.iter().zip(outcomes) {
+            match outcome {
+                Published::Safe => safe.push(message.id),
+                Published::NotYet(why) => {
+                    tracing::debug!(message.id = %message.id, kind = message.kind, why, "not yet");
+                    later.0.push(message.id);
+                    later.1.push(i32::try_from(message.attempt).unwrap_or(i32::MAX));
+                    later.2.push(1.0);
+                }
+                Published::Later(why) => match LADDER.get(message.attempt as usize) {
+                    Some(delay) => {
+                        tracing::warn!(message.id = %message.id, kind = message.kind, attempt = message.attempt, why, "again later");
+                        later.0.push(message.id);
+                        later.1.push(i32::try_from(message.attempt + 1).unwrap_or(i32::MAX));
+                        later.2.push(delay.as_secs_f64());
+                    }
+                    None => self.bury(message, &why).await,
+                },
+                Published::Dead(why) => self.bury(message, &why).await,
+            }
+        }
+        self.settle(safe, later).await;
+    }
+
+    async fn settle(&self, safe: Vec<Uuid>, later: (Vec<Uuid>, Vec<i32>, Vec<f64>)) {
+        if !safe.is_empty() {
+            let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(safe);
+            if let Err(error) = delete.execute(&self.pool).await {
+                // They will be published again; whoever handles them absorbs that.
+                tracing::warn!(service = self.outbox.source, %error, "cannot delete what was sent");
+            }
+        }
+        if !later.0.is_empty() {
+            let update = sqlx::query(AssertSqlSafe(self.outbox.later.clone()).into_sql_str())
+                .bind(later.0)
+                .bind(later.1)
+                .bind(later.2);
+            if let Err(error) = update.execute(&self.pool).await {
+                tracing::warn!(service = self.outbox.source, %error, "cannot put messages off");
+            }
+        }
+    }
+
+    async fn bury(&self, message: &Message, why: &str) {
+        tracing::error!(message.id = %message.id, kind = message.kind, why, "a message is dead");
+        metrics::counter!("amends_outbox_dead_total", "service" => self.outbox.source).increment(1);
+        let notice = message.dead_notice(why);
+        let headers = serde_json::to_string(&notice.headers).unwrap_or_else(|_| "{}".into());
+        let tell = message.exchange == Exchange::Commands;
+        let bury = sqlx::query(AssertSqlSafe(self.outbox.dead.clone()).into_sql_str())
+            .bind(message.id)
+            .bind(why)
+            .bind(notice.id)
+            .bind(notice.exchange.as_str())
+            .bind(notice.routing_key)
+            .bind(notice.kind)
+            .bind(notice.body)
+            .bind(headers)
+            .bind(notice.time)
+            .bind(tell);
+        if let Err(error) = bury.execute(&self.pool).await {
+            tracing::warn!(message.id = %message.id, %error, "cannot bury a dead message");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The nouns that the crates of Amends say to each other: ids, money, keys, step names.
+//!
+//! Nothing here is async, reads a clock, draws a random number or does I/O. A value of one of these types is a valid
+//! one: parsing happens once, at the door.
+
+mod id;
+mod key;
+mod money;
+mod step;
+
+pub use id::{IdError, OrderId, PaymentId, ReservationId, SagaId, TransactionId};
+pub use key::{IdempotencyKey, KeyError, PartyId, Sku};
+pub use money::{Currency, Money, MoneyError};
+pub use step::{Direction, NoAnswer, StepKey, StepName};
