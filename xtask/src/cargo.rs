@@ -32,8 +32,12 @@ pub(crate) fn amends_binary() -> Result<PathBuf> {
 }
 
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    // cargo tells its children which cargo it is.
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo tells its children which cargo it is, in this variable"
+    )]
+    let ourselves = std::env::var_os("CARGO");
+    let mut command = Command::new(ourselves.unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(workspace_root());
     command
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
 
 use std::cmp::Reverse;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -124,10 +125,18 @@ fn redis() -> Option<PathBuf> {
 }
 
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
     // Servers live in sbin, which an ordinary user's PATH often lacks.
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+    let folders =
+        std::env::split_paths(&path()).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect::<Vec<_>>();
+    folders.into_iter().map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where programs lie is the machine's business, not our configuration"
+)]
+pub(crate) fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
 
 fn install(packages: &[&str], stop: &Stop) -> Result<()> {

@@ -3,10 +3,11 @@
 //! It must never depend on a crate of ours (it has to work while they do not compile), and never stop a process that
 //! it did not start. Arguments are read by hand because this is the first thing a newcomer compiles. Read next:
 //! `services.rs` (the private Postgres, RabbitMQ and Redis of a test run), then `test.rs`.
-#![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
 
 mod account;
 mod cargo;
+mod ci;
 mod machine;
 mod port;
 mod postgres;
@@ -16,6 +17,7 @@ mod service;
 mod services;
 mod stop;
 mod test;
+mod up;
 
 use std::process::ExitCode;
 
@@ -25,13 +27,19 @@ cargo xtask: what a person types while working on Amends
 Usage: cargo xtask <command> [-- args]
 
 Commands:
+  up [-- args]    make sure Postgres is installed, build `amends`, and become `amends up` (everything in one process,
+                  its data in .amends/)
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
+  tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
+  ci              format, tidy, clippy and all tests, as .ci/run does
 
 Options:
   -h, --help      this text
 
 Examples:
+  cargo xtask up                                   see it run; Ctrl-C stops it, the data stays
+  cargo xtask up -- --help                         what `amends up` can be told
   cargo xtask test                                 every test of the workspace
   cargo xtask test -- -p inventory-svc             the tests of one crate
   cargo xtask test -- a_declined_card -- --nocapture
@@ -54,9 +62,12 @@ fn main() -> ExitCode {
     }
     let outcome = match command.as_str() {
         "test" => test::run(&args),
+        "up" => up::run(&args),
+        "tidy" => ci::tidy(&args),
+        "ci" => ci::run(),
         "services" => services::stay(),
         "-h" | "--help" | "help" => {
-            eprintln!("{HELP}");
+            println!("{HELP}");
             Ok(ExitCode::SUCCESS)
         }
         other => {

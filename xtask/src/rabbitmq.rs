@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use crate::account::{self, Account};
-use crate::machine::RabbitBinaries;
+use crate::machine::{self, RabbitBinaries};
 use crate::port;
 use crate::service::{Service, command_as};
 use crate::services::Launched;
@@ -47,8 +47,7 @@ pub(crate) fn launch(binaries: &RabbitBinaries, home: &Path) -> Result<Launched>
     // The node tells clients this name when they connect (with the host's name after it): so we know our own.
     let node = format!("amends-{}-{port}@", std::process::id());
     let mut command = command_as(&binaries.folder.join("rabbitmq-server"), account, &folder, "TERM");
-    command.env_clear().envs([
-        ("PATH", std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())),
+    command.env_clear().env("PATH", machine::path()).envs([
         ("LANG", "C.UTF-8".to_owned()),
         ("HOME", folder.display().to_string()),
         ("ERL_EPMD_PORT", epmd_port.to_string()),

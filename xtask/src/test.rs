@@ -3,7 +3,7 @@
 //! It must never leave anything running. Everything is compiled before a service starts, so that a typing error costs
 //! no boot of RabbitMQ. Read next: `services.rs`.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
@@ -13,8 +13,11 @@ use crate::services::Services;
 use crate::stop::Stop;
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    let stop = Stop::listen()?;
-    let machine = Machine::prepare(&stop)?;
+    run_with(arguments, &Stop::listen()?)
+}
+
+pub(crate) fn run_with(arguments: &[String], stop: &Stop) -> Result<ExitCode> {
+    let machine = Machine::prepare(stop)?;
 
     let selection = Selection::of(arguments);
     if selection.wants_binary {
@@ -23,27 +26,27 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         if selection.packages.iter().all(|word| word != "--workspace") {
             build.args(["-p", "amends"]);
         }
-        let status = cargo::run(build, &stop)?;
+        let status = cargo::run(build, stop)?;
         if !status.success() {
             return Ok(cargo::exit_code(status));
         }
     }
-    let status = cargo::run(tests(&selection, arguments, &["--no-run"]), &stop)?;
+    let status = cargo::run(cargo_test(&selection, arguments, &["--no-run"]), stop)?;
     if !status.success() {
         return Ok(cargo::exit_code(status));
     }
 
-    let services = Services::start(&machine, &stop)?;
-    let mut command = tests(&selection, arguments, &[]);
+    let services = Services::start(&machine, stop)?;
+    let mut command = cargo_test(&selection, arguments, &[]);
     command.envs(services.environment());
     if selection.wants_binary {
         command.env("AMENDS_TEST_BINARY", cargo::amends_binary()?);
     }
-    let status = cargo::run(command, &stop)?;
+    let status = cargo::run(command, stop)?;
     Ok(cargo::exit_code(status))
 }
 
-fn tests(selection: &Selection, arguments: &[String], extra: &[&str]) -> std::process::Command {
+fn cargo_test(selection: &Selection, arguments: &[String], extra: &[&str]) -> Command {
     let mut command = cargo::command(&["test"]);
     if selection.is_everything {
         command.arg("--workspace");
