@@ -2,11 +2,28 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{KeyError, SagaId};
 
 /// A step's name: 1 to 32 lower-case letters, digits and `_`, beginning with a letter.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct StepName(String);
+
+impl TryFrom<String> for StepName {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+impl From<StepName> for String {
+    fn from(name: StepName) -> Self {
+        name.0
+    }
+}
 
 impl StepName {
     /// The text itself.
