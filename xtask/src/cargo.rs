@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::service::has_ended;
 use crate::stop::Stop;
 
 /// How long test binaries may take to end after a signal before they are killed.
@@ -42,32 +43,27 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs cargo to its end, or ends it when a signal comes.
+/// Runs cargo to its end, or ends it when a signal comes. What a test left running in cargo's group ends with it: a
+/// forgotten program would hold our output open, and whoever reads it would wait for ever.
 pub(crate) fn run(mut command: Command, stop: &Stop) -> Result<ExitStatus> {
     let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
     eprintln!("+ cargo {}", shown.join(" "));
     let mut child = command.stdin(Stdio::null()).process_group(0).spawn().context("cannot start cargo")?;
     let group = Pid::from_child(&child);
     let mut asked_at: Option<Instant> = None;
-    loop {
-        if let Some(status) = child.try_wait().context("cannot wait for cargo")? {
-            if asked_at.is_some() {
-                bail!("stopped by a signal");
-            }
-            return Ok(status);
-        }
-        match asked_at {
-            None if stop.asked() => {
-                let _ = kill_process_group(group, Signal::TERM);
-                asked_at = Some(Instant::now());
-            }
-            Some(since) if since.elapsed() > GRACE => {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            _ => {}
+    while !has_ended(group) && asked_at.is_none_or(|since| since.elapsed() < GRACE) {
+        if asked_at.is_none() && stop.asked() {
+            let _ = kill_process_group(group, Signal::TERM);
+            asked_at = Some(Instant::now());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    let _ = kill_process_group(group, Signal::KILL);
+    let status = child.wait().context("cannot wait for cargo")?;
+    if asked_at.is_some() {
+        bail!("stopped by a signal");
+    }
+    Ok(status)
 }
 
 /// Cargo's own exit code, so that a script sees what it would see without xtask.

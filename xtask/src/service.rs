@@ -50,10 +50,8 @@ impl Service {
         self.child.id()
     }
 
-    /// Whether the process has ended. It is left unreaped, so that its pid and group stay ours until the guard drops.
     pub(crate) fn has_ended(&self) -> bool {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None))
+        has_ended(self.pid)
     }
 
     /// Waits until `ready` says yes; fails when the process ends before, when time is up, or on a signal.
@@ -98,6 +96,13 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Whether our child has ended. It is left unreaped, so that its number stays ours and its group can still be ended
+/// without hitting a stranger.
+pub(crate) fn has_ended(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(child), options), Ok(None))
 }
 
 /// A command that runs as `account` in `folder`, and gets `on_our_death` when xtask dies without dropping its guards.
