@@ -20,18 +20,12 @@ pub(crate) fn run_with(arguments: &[String], stop: &Stop) -> Result<ExitCode> {
     let machine = Machine::prepare(stop)?;
 
     let selection = Selection::of(arguments);
-    if selection.wants_binary {
-        let mut build = cargo::command(&["build", "--bin", "amends"]);
-        build.args(&selection.packages);
-        if selection.packages.iter().all(|word| word != "--workspace") {
-            build.args(["-p", "amends"]);
-        }
-        let status = cargo::run(build, stop)?;
-        if !status.success() {
-            return Ok(cargo::exit_code(status));
-        }
-    }
-    let status = cargo::run(cargo_test(&selection, arguments, &["--no-run"]), stop)?;
+    let build = if selection.wants_binary {
+        selection.build()
+    } else {
+        cargo_test(&selection, arguments, &["--no-run"])
+    };
+    let status = cargo::run(build, stop)?;
     if !status.success() {
         return Ok(cargo::exit_code(status));
     }
@@ -64,8 +58,18 @@ struct Selection {
 }
 
 impl Selection {
-    /// The same packages are named for the binary and for the tests: cargo unites features over what is named, and
-    /// another set would compile the dependencies twice.
+    /// The program and the tests in one call: dev-dependencies add features to crates that both need, and apart from
+    /// each other they would have everything of ours compiled twice.
+    fn build(&self) -> Command {
+        let mut build = cargo::command(&["build"]);
+        build.args(&self.packages);
+        if !self.is_everything {
+            build.args(["-p", "amends"]);
+        }
+        build.args(["--tests", "--bin", "amends"]);
+        build
+    }
+
     fn of(arguments: &[String]) -> Self {
         let mut names = Vec::new();
         let mut words = arguments.iter().take_while(|word| *word != "--");

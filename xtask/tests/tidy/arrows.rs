@@ -3,7 +3,9 @@
 //! The test reads `cargo metadata`, so normal, dev and build dependencies count alike. A new crate has to be entered
 //! here before it may depend on anything. Read next: DESIGN §2.
 
-use cargo_metadata::MetadataCommand;
+use std::process::Command;
+
+use serde_json::Value;
 
 use crate::finding::{self, Finding};
 use crate::house;
@@ -40,22 +42,18 @@ fn may_depend_on(from: &str, to: &str) -> Option<bool> {
 
 #[test]
 fn arrows_only_point_inward() {
-    let root = house::root();
-    let metadata = MetadataCommand::new()
-        .manifest_path(root.join("Cargo.toml"))
-        .no_deps()
-        .other_options(["--offline".to_owned()])
-        .exec();
-    let packages = metadata.unwrap_or_else(|error| panic!("cannot read the workspace: {error}")).packages;
     let mut findings = Vec::new();
-    for package in &packages {
-        let manifest = package.manifest_path.strip_prefix(&root).unwrap_or(&package.manifest_path);
-        let text = std::fs::read_to_string(&package.manifest_path).unwrap_or_default();
-        let mut say = |to: &str, what: String| {
-            let line = text.lines().position(|line| line.trim_start().starts_with(to)).map_or(1, |at| at + 1);
-            findings.push(Finding::new(manifest.as_str(), line, what));
+    for package in packages() {
+        let manifest = text(&package, "manifest_path");
+        let lines = std::fs::read_to_string(manifest).unwrap_or_default();
+        let path =
+            manifest.rsplit_once(&format!("{}/", house::root().display())).map_or(manifest, |(_, path)| path);
+        let mut say = |key: &str, what: String| {
+            let line =
+                lines.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |at| at + 1);
+            findings.push(Finding::new(path, line, what));
         };
-        let from = package.name.as_str();
+        let from = text(&package, "name");
         if may_depend_on(from, "").is_none() {
             say(
                 "name",
@@ -64,19 +62,36 @@ fn arrows_only_point_inward() {
             continue;
         }
         // Ours are the ones that lie beside it.
-        for dependency in package.dependencies.iter().filter(|dependency| dependency.path.is_some()) {
-            let to = dependency.name.as_str();
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        for dependency in dependencies.filter(|dependency| dependency["path"].is_string()) {
+            let to = text(dependency, "name");
             if may_depend_on(from, to) == Some(false) {
-                let what = format!(
-                    "`{from}` may not depend on `{to}` ({} dependency, DESIGN §2): move what both need inward, to \
-                     `types` or `chassis`",
-                    dependency.kind
+                let kind = dependency["kind"].as_str().unwrap_or("normal");
+                let advice = "move what both need inward, to `types` or `chassis`";
+                say(
+                    to,
+                    format!("`{from}` may not depend on `{to}` ({kind} dependency, DESIGN §2): {advice}"),
                 );
-                say(to, what);
             }
         }
     }
     finding::none("arrow that points outward", findings);
+}
+
+fn packages() -> Vec<Value> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(house::root());
+    let output = cargo.output().expect("cargo, which built this test, can be started");
+    assert!(output.status.success(), "cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata speaks JSON");
+    match metadata["packages"].take() {
+        Value::Array(packages) => packages,
+        other => panic!("cargo metadata has no list of packages but {other}"),
+    }
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("cargo metadata gives no `{field}`"))
 }
 
 #[test]
