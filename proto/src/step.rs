@@ -6,6 +6,7 @@
 
 use std::{pin::Pin, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
 use prost::Message;
 use tonic::{Response, Status};
@@ -121,6 +122,37 @@ impl TurnedAway {
     pub fn mismatch(key: &StepKey) -> Self {
         let message = format!("{} of {} was asked before with another body", key.step, key.saga);
         Self { code: turned_away::Code::Mismatch.into(), retry_after_ms: 0, message }
+    }
+
+    /// This item alone cannot be processed.
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { code: turned_away::Code::Failed.into(), retry_after_ms: 0, message: message.into() }
+    }
+}
+
+impl StepAnswer {
+    /// The answer to a compensation that came as a message, `command_id`; none when it has no outcome (yet).
+    #[must_use]
+    pub fn compensation<D: Message>(
+        key: &StepKey,
+        command_id: &str,
+        says: &BackAnswer<D>,
+        time: DateTime<Utc>,
+    ) -> Option<Self> {
+        let outcome = match says {
+            BackAnswer::Done(done) => step_answer::Outcome::Done(done.encode_to_vec()),
+            BackAnswer::NotApplied => step_answer::Outcome::NotApplied(NotApplied {}),
+            BackAnswer::Pending(_) | BackAnswer::TurnedAway(_) => return None,
+        };
+        Some(Self {
+            saga_id: key.saga.to_string(),
+            step: key.step.to_string(),
+            direction: step_answer::Direction::Compensation.into(),
+            command_id: command_id.to_owned(),
+            outcome: Some(outcome),
+            time: Some(crate::time::stamp(time)),
+        })
     }
 }
 
