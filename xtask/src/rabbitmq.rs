@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -47,28 +48,12 @@ pub(crate) fn launch(binaries: &RabbitBinaries, home: &Path) -> Result<Launched>
     // The node tells clients this name when they connect (with the host's name after it): so we know our own.
     let node = format!("amends-{}-{port}@", std::process::id());
     let mut command = command_as(&binaries.folder.join("rabbitmq-server"), account, &folder, "TERM");
-    command.env_clear().env("PATH", machine::path()).envs([
-        ("LANG", "C.UTF-8".to_owned()),
-        ("HOME", folder.display().to_string()),
-        ("ERL_EPMD_PORT", epmd_port.to_string()),
-        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
-        ("RABBITMQ_NODENAME", format!("{node}localhost")),
-        ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
-        ("RABBITMQ_NODE_PORT", port.to_string()),
-        ("RABBITMQ_DIST_PORT", node_port.to_string()),
-        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG.to_owned()),
-    ]);
-    for (variable, file) in [
-        ("RABBITMQ_MNESIA_BASE", "mnesia"),
-        ("RABBITMQ_LOG_BASE", "log"),
-        ("RABBITMQ_PID_FILE", "rabbit.pid"),
-        ("RABBITMQ_CONFIG_FILE", "rabbitmq"),
-        ("RABBITMQ_CONF_ENV_FILE", "none"),
-        ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
-        ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
-    ] {
-        command.env(variable, folder.join(file));
-    }
+    set_environment(&mut command, &folder);
+    command
+        .env("RABBITMQ_NODENAME", format!("{node}localhost"))
+        .env("RABBITMQ_NODE_PORT", port.to_string())
+        .env("RABBITMQ_DIST_PORT", node_port.to_string())
+        .env("ERL_EPMD_PORT", epmd_port.to_string());
     // KILL, not TERM: a node takes three seconds to put everything in order for a next start that never comes.
     let log = home.join(format!("rabbitmq-{port}.log"));
     let service = Service::start("RabbitMQ", command, Signal::KILL, log)?;
@@ -80,6 +65,29 @@ pub(crate) fn launch(binaries: &RabbitBinaries, home: &Path) -> Result<Launched>
                 .is_some_and(|bytes| bytes.windows(node.len()).any(|part| part == node.as_bytes()))
         });
     Ok(launched.with_companion(epmd))
+}
+
+/// Nothing but what is said here: a `RABBITMQ_…` or `ERL_…` variable of the caller would change this node.
+fn set_environment(command: &mut Command, folder: &Path) {
+    command
+        .env_clear()
+        .env("PATH", machine::path())
+        .env("LANG", "C.UTF-8")
+        .env("HOME", folder)
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG);
+    for (variable, file) in [
+        ("RABBITMQ_MNESIA_BASE", "mnesia"),
+        ("RABBITMQ_LOG_BASE", "log"),
+        ("RABBITMQ_PID_FILE", "rabbit.pid"),
+        ("RABBITMQ_CONFIG_FILE", "rabbitmq"),
+        ("RABBITMQ_CONF_ENV_FILE", "none"),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
+    ] {
+        command.env(variable, folder.join(file));
+    }
 }
 
 fn prepare(folder: &Path, account: Option<Account>) -> Result<()> {

@@ -82,9 +82,13 @@ fn listed(text: &str) -> impl Iterator<Item = (&str, usize)> {
 
 #[test]
 fn variables_are_read_from_attributes_and_listed_with_or_without_a_hash() {
-    let text = "struct C { #[arg(long, env = \"AMENDS_A\", default_value = \"x\")] a: A,\n #[arg(env = \"HOME\")] b: B }\n\
-                macro_rules! m { () => { #[arg(env = \"OTEL_B\")] } }";
-    let source = Source { path: "x.rs".to_owned(), text: text.to_owned() };
+    let text = [
+        "struct C { #[arg(long, env = \"AMENDS_A\", default_value = \"x\")] a: A,",
+        "  #[arg(env = \"HOME\")] b: B }",
+        "macro_rules! m { () => { #[arg(env = \"OTEL_B\")] } }",
+    ];
+    let text = text.join("\n");
+    let source = Source { path: "x.rs".to_owned(), text };
     assert_eq!(variables(&source), [(1, "AMENDS_A".to_owned()), (3, "OTEL_B".to_owned())]);
     let listed: Vec<_> = listed("# What it is.\nAMENDS_A=1\n\n# AMENDS_B=a=b\n# see x = y\n").collect();
     assert_eq!(listed, [("AMENDS_A", 2), ("AMENDS_B", 4)]);
