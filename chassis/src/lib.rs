@@ -16,6 +16,7 @@ pub mod grpc;
 pub mod http;
 pub mod limiter;
 pub mod outbox;
+pub mod redis_link;
 pub mod sql;
 pub mod stop;
 pub mod telemetry;
