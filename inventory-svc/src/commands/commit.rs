@@ -1,0 +1,97 @@
+//! Commit: what was reserved is sold. After the pivot: it cannot refuse. Without a live reservation it is a bug of the
+//! caller, which a person must see, and nothing is stored.
+//!
+//! Its barrier stands in the record of the reservation it sells.
+
+use chassis::{batcher::Command, clock, database::Trouble};
+use prost::Message as _;
+use proto::{
+    inventory::v1::CommitDone,
+    step::{Answer, TurnedAway},
+};
+use sqlx::{Connection as _, PgConnection, PgPool};
+use types::StepKey;
+
+use crate::{
+    domain::{self, Lines, Sale},
+    store::{self, reservation},
+};
+
+/// A sale that is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    /// The step that sells.
+    pub(crate) key: StepKey,
+    /// The step that reserved.
+    pub(crate) reservation: StepKey,
+    pub(crate) hash: Vec<u8>,
+}
+
+/// The command.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) pool: PgPool,
+}
+
+impl Command for Commit {
+    type Item = Item;
+    type Reply = Answer<CommitDone>;
+    type Key = StepKey;
+
+    const NAME: &'static str = "inventory.commit";
+
+    /// The row that it writes.
+    fn key(item: &Item) -> StepKey {
+        item.reservation.clone()
+    }
+
+    async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CommitDone>>, Trouble> {
+        let mut connection = self.pool.acquire().await?;
+        let found = reservation::load(&mut connection, items.iter().map(|item| &item.reservation)).await?;
+        let mut fresh = Vec::new();
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            let there = found.get(&item.reservation);
+            let record = there.map(|there| &there.record);
+            let sale = there.and_then(|there| there.sale.as_ref());
+            answers.push(match domain::commit(record, sale, &item.key.step, &item.hash) {
+                domain::Commit::Done => Answer::Done(CommitDone {}),
+                domain::Commit::Mismatch => TurnedAway::mismatch(&item.key).into(),
+                domain::Commit::Impossible(why) => impossible(item, why),
+                domain::Commit::Fresh => {
+                    let lines = there.and_then(|there| there.lines.as_ref());
+                    let lines = lines.ok_or_else(|| Trouble::Failed("a reservation without lines".into()))?;
+                    fresh.push((item, lines));
+                    Answer::Done(CommitDone {})
+                }
+            });
+        }
+        write(&mut connection, &fresh).await?;
+        Ok(answers)
+    }
+}
+
+fn impossible(item: &Item, why: &str) -> Answer<CommitDone> {
+    tracing::error!(saga.id = %item.key.saga, step.name = %item.key.step, why, "a commit without a live reservation");
+    TurnedAway::failed(format!("{} of {}: {why}", item.key.step, item.key.saga)).into()
+}
+
+async fn write(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Result<(), Trouble> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let now = clock::now();
+    let mut transaction = connection.begin().await?;
+    let sales = fresh
+        .iter()
+        .map(|(item, _)| (&item.reservation, Sale { step: item.key.step.clone(), hash: item.hash.clone() }));
+    reservation::sell(&mut transaction, sales.collect(), CommitDone {}.encode_to_vec(), now).await?;
+    let skus = fresh.iter().flat_map(|(_, lines)| lines.skus());
+    let mut shelf = store::lock(&mut transaction, skus).await?;
+    for (_, lines) in fresh {
+        shelf.sell(lines).map_err(|e| Trouble::Failed(e.to_string()))?;
+    }
+    store::put(&mut transaction, &shelf, now).await?;
+    transaction.commit().await?;
+    Ok(())
+}
