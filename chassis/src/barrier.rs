@@ -6,6 +6,7 @@
 //! are null.
 
 use sha2::{Digest as _, Sha256};
+use types::StepName;
 
 /// What a record says of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +124,43 @@ pub fn back(found: Option<&Record>) -> Back {
     }
 }
 
+/// A later step that closed another step's record: from then on that is not taken back, nor closed again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The later step.
+    pub step: StepName,
+    /// Of what it was asked.
+    pub hash: Vec<u8>,
+}
+
+/// What follows for a step that closes another step's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// Do it.
+    Fresh,
+    /// It is closed: answer *done* again.
+    Done,
+    /// Asked before with another body.
+    Mismatch,
+    /// A mistake of the caller, for a person to see: there is nothing live to close.
+    Impossible(&'static str),
+}
+
+/// What follows when `step` with this hash is to close a record.
+#[must_use]
+pub fn close(found: Option<&Record>, closed: Option<&Closed>, step: &StepName, hash: &[u8]) -> Close {
+    let Some(record) = found else { return Close::Impossible("there is no record of its step") };
+    match (closed, record.back, record.forward) {
+        (Some(closed), ..) if closed.step != *step => Close::Impossible("another step closed it"),
+        (Some(closed), ..) if closed.hash != hash => Close::Mismatch,
+        (Some(_), ..) => Close::Done,
+        (None, Some(_), _) | (None, None, Outcome::Blocked) => Close::Impossible("it was taken back"),
+        (None, None, Outcome::Done) => Close::Fresh,
+        (None, None, Outcome::Refused) => Close::Impossible("its step was refused"),
+        (None, None, Outcome::Started | Outcome::Pending) => Close::Impossible("its step is under way"),
+    }
+}
+
 /// The hash of what was asked: a version byte, then the first 16 bytes of SHA-256 over the named fields.
 ///
 /// Only fields that say what should happen go in; times, attempts and traces do not. The version stands in front so
@@ -185,6 +223,27 @@ mod tests {
             Record { forward: Outcome::Blocked, forward_hash: vec![], back: Some(Outcome::Blocked) };
         assert_eq!(forward(Some(&tombstone), &[1]), Forward::Fenced);
         assert_eq!(back(Some(&tombstone)), Back::NotApplied);
+    }
+
+    #[test]
+    fn a_record_is_closed_once_and_only_while_it_lives() {
+        let step: StepName = "commit".parse().unwrap();
+        let closed = Closed { step: step.clone(), hash: vec![7] };
+        let other = Closed { step: "sell".parse().unwrap(), hash: vec![7] };
+        let live = record(Outcome::Done, None);
+        assert_eq!(close(Some(&live), None, &step, &[7]), Close::Fresh);
+        assert_eq!(close(Some(&live), Some(&closed), &step, &[7]), Close::Done);
+        assert_eq!(close(Some(&live), Some(&closed), &step, &[8]), Close::Mismatch);
+        for (name, found, closed) in [
+            ("nothing there", None, None),
+            ("closed by another step", Some(&live), Some(&other)),
+            ("taken back", Some(&record(Outcome::Done, Some(Outcome::Done))), None),
+            ("a tombstone", Some(&record(Outcome::Blocked, Some(Outcome::Blocked))), None),
+            ("refused", Some(&record(Outcome::Refused, None)), None),
+            ("under way", Some(&record(Outcome::Started, None)), None),
+        ] {
+            assert!(matches!(close(found, closed, &step, &[7]), Close::Impossible(_)), "{name}");
+        }
     }
 
     fn outcomes() -> impl Strategy<Value = Outcome> {

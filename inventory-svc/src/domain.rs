@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::barrier::{self, Outcome};
-use types::{Sku, StepName};
+use types::Sku;
 
 /// Lines of an order at most.
 pub(crate) const MAX_LINES: usize = 100;
@@ -210,48 +209,6 @@ impl Shelf {
             (change != Level::default()).then_some((sku, change))
         });
         changed.collect()
-    }
-}
-
-/// What a Commit did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sale {
-    /// The step that asked for it.
-    pub(crate) step: StepName,
-    /// Of what was asked.
-    pub(crate) hash: Vec<u8>,
-}
-
-/// What follows when a Commit is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Commit {
-    /// Sell it.
-    Fresh,
-    /// It is sold: answer *done* again.
-    Done,
-    /// Asked before with another body.
-    Mismatch,
-    /// A bug of the caller: there is no live reservation.
-    Impossible(&'static str),
-}
-
-/// What follows when `step` wants to sell the reservation.
-pub(crate) fn commit(
-    record: Option<&barrier::Record>,
-    sale: Option<&Sale>,
-    step: &StepName,
-    hash: &[u8],
-) -> Commit {
-    let Some(record) = record else { return Commit::Impossible("there is no reservation") };
-    match (sale, record.back, record.forward) {
-        (Some(sale), ..) if sale.step != *step => Commit::Impossible("another step sold the reservation"),
-        (Some(sale), ..) if sale.hash != hash => Commit::Mismatch,
-        (Some(_), ..) => Commit::Done,
-        (None, Some(_), _) => Commit::Impossible("the reservation was released"),
-        (None, None, Outcome::Done) => Commit::Fresh,
-        (None, None, Outcome::Started | Outcome::Pending | Outcome::Refused | Outcome::Blocked) => {
-            Commit::Impossible("the reservation was refused")
-        }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use chassis::{
-    barrier::{Outcome, Record},
+    barrier::{Closed, Outcome, Record},
     database::Trouble,
     sql::{Checked, Statement},
 };
@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use types::{OrderId, SagaId, Sku, StepKey};
 use uuid::Uuid;
 
-use crate::domain::{Level, Lines, Sale, Shelf};
+use crate::domain::{Level, Lines, Shelf};
 
 pub(crate) mod people;
 pub(crate) mod reservation;

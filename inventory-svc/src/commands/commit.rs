@@ -3,7 +3,12 @@
 //!
 //! Its barrier stands in the record of the reservation it sells.
 
-use chassis::{batcher::Command, clock, database::Trouble};
+use chassis::{
+    barrier::{self, Close, Closed},
+    batcher::Command,
+    clock,
+    database::Trouble,
+};
 use prost::Message as _;
 use proto::{
     inventory::v1::CommitDone,
@@ -13,7 +18,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use types::StepKey;
 
 use crate::{
-    domain::{self, Lines, Sale},
+    domain::Lines,
     store::{self, reservation},
 };
 
@@ -53,12 +58,12 @@ impl Command for Commit {
         for item in items {
             let there = found.get(&item.reservation);
             let record = there.map(|there| &there.record);
-            let sale = there.and_then(|there| there.sale.as_ref());
-            answers.push(match domain::commit(record, sale, &item.key.step, &item.hash) {
-                domain::Commit::Done => Answer::Done(CommitDone {}),
-                domain::Commit::Mismatch => TurnedAway::mismatch(&item.key).into(),
-                domain::Commit::Impossible(why) => impossible(item, why),
-                domain::Commit::Fresh => {
+            let closed = there.and_then(|there| there.closed.as_ref());
+            answers.push(match barrier::close(record, closed, &item.key.step, &item.hash) {
+                Close::Done => Answer::Done(CommitDone {}),
+                Close::Mismatch => TurnedAway::mismatch(&item.key).into(),
+                Close::Impossible(why) => impossible(item, why),
+                Close::Fresh => {
                     let lines = there.and_then(|there| there.lines.as_ref());
                     let lines = lines.ok_or_else(|| Trouble::Failed("a reservation without lines".into()))?;
                     fresh.push((item, lines));
@@ -82,9 +87,9 @@ async fn write(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Resu
     }
     let now = clock::now();
     let mut transaction = connection.begin().await?;
-    let sales = fresh
-        .iter()
-        .map(|(item, _)| (&item.reservation, Sale { step: item.key.step.clone(), hash: item.hash.clone() }));
+    let sales = fresh.iter().map(|(item, _)| {
+        (&item.reservation, Closed { step: item.key.step.clone(), hash: item.hash.clone() })
+    });
     reservation::sell(&mut transaction, sales.collect(), CommitDone {}.encode_to_vec(), now).await?;
     let skus = fresh.iter().flat_map(|(_, lines)| lines.skus());
     let mut shelf = store::lock(&mut transaction, skus).await?;

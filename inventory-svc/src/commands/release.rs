@@ -88,7 +88,7 @@ impl<'a> Plan<'a> {
         item: &'a Item,
         there: Option<&'a Found>,
     ) -> Result<BackAnswer<ReleaseDone>, Trouble> {
-        if there.is_some_and(|there| there.sale.is_some()) {
+        if there.is_some_and(|there| there.closed.is_some()) {
             return Ok(sold(item));
         }
         Ok(match barrier::back(there.map(|there| &there.record)) {

@@ -68,36 +68,6 @@ fn no_sku_ever_holds_more_than_64_bits() {
     assert_eq!(shelf.changes(), [(&sku("A"), level(1, 0, 0)), (&sku("B"), level(7, 0, 0))]);
 }
 
-#[test]
-fn a_commit_needs_a_live_reservation_and_happens_once() {
-    let step: StepName = "commit".parse().unwrap();
-    let record = |forward, back| barrier::Record { forward, forward_hash: vec![1], back };
-    let live = record(Outcome::Done, None);
-    let sale = Sale { step: step.clone(), hash: vec![7] };
-    let other = Sale { step: "sell".parse().unwrap(), hash: vec![7] };
-    for (name, record, sale, expected) in [
-        ("live", Some(&live), None, Commit::Fresh),
-        ("again", Some(&live), Some(&sale), Commit::Done),
-        ("other step", Some(&live), Some(&other), Commit::Impossible("another step sold the reservation")),
-        ("nothing", None, None, Commit::Impossible("there is no reservation")),
-        (
-            "released",
-            Some(&record(Outcome::Done, Some(Outcome::Done))),
-            None,
-            Commit::Impossible("the reservation was released"),
-        ),
-        (
-            "refused",
-            Some(&record(Outcome::Refused, None)),
-            None,
-            Commit::Impossible("the reservation was refused"),
-        ),
-    ] {
-        assert_eq!(commit(record, sale, &step, &[7]), expected, "{name}");
-    }
-    assert_eq!(commit(Some(&live), Some(&sale), &step, &[8]), Commit::Mismatch);
-}
-
 #[derive(Debug, Clone)]
 enum Move {
     Reserve(Vec<(u8, i64)>),

@@ -19,7 +19,7 @@ pub(crate) struct Found {
     /// What is reserved; none in a tombstone.
     pub(crate) lines: Option<Lines>,
     /// What Commit left.
-    pub(crate) sale: Option<Sale>,
+    pub(crate) closed: Option<Closed>,
 }
 
 type LoadRow = (
@@ -67,14 +67,14 @@ fn found(row: LoadRow) -> Result<(StepKey, Found), Trouble> {
         forward_hash: hash.unwrap_or_default(),
         back: back.as_deref().map(outcome).transpose()?,
     };
-    let sale = match commit_step {
-        Some(step) => Some(Sale {
+    let closed = match commit_step {
+        Some(step) => Some(Closed {
             step: step.parse().map_err(|_| broken("commit step"))?,
             hash: commit_hash.unwrap_or_default(),
         }),
         None => None,
     };
-    Ok((key, Found { record, reply: reply.unwrap_or_default(), lines, sale }))
+    Ok((key, Found { record, reply: reply.unwrap_or_default(), lines, closed }))
 }
 
 /// A reservation to be stored.
@@ -190,7 +190,7 @@ static SELL: Statement<SellColumns> = Statement::new(
 /// Marks live reservations as sold. `Trouble::Again` when one is not live any more.
 pub(crate) async fn sell(
     connection: &mut PgConnection,
-    mut sales: Vec<(&StepKey, Sale)>,
+    mut sales: Vec<(&StepKey, Closed)>,
     reply: Vec<u8>,
     now: DateTime<Utc>,
 ) -> Result<(), Trouble> {
@@ -198,7 +198,7 @@ pub(crate) async fn sell(
     let wanted = sales.len();
     let (sagas, steps) = columns(sales.iter().map(|(key, _)| *key));
     let (commits, hashes) =
-        sales.into_iter().map(|(_, sale)| (sale.step.as_str().to_owned(), sale.hash)).unzip();
+        sales.into_iter().map(|(_, closed)| (closed.step.as_str().to_owned(), closed.hash)).unzip();
     let touched = SELL.run(connection, (sagas, steps, commits, hashes, reply, now)).await?;
     all_of(touched, wanted, "reservation")
 }
