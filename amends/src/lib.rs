@@ -1,6 +1,25 @@
 //! The one binary people run.
 //!
-//! Where to look: [`data_dir`] (one process per folder), [`cluster`] (the private Postgres).
+//! Where to look: [`data_dir`] (one process per folder), [`cluster`] (the private Postgres), `cli` (the command line and
+//! the operator's commands).
 
+mod cli;
 pub mod cluster;
 pub mod data_dir;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Reads the command line and does what it says; the exit code: 0 done, 1 refused or failed, 2 wrongly used.
+#[must_use]
+pub fn run() -> ExitCode {
+    match cli::Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            // Help goes to standard output, a mistake to standard error; if that is closed nobody reads it.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}

@@ -1,3 +1,7 @@
-//! The program: see the library.
+//! The program `amends`: see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    amends::run()
+}

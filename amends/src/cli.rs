@@ -1,0 +1,103 @@
+//! The command line: every subcommand of `amends`.
+//!
+//! One file per noun. A noun's commands are clients of a running server: they ask, show the answer and end; nothing in
+//! `cli/` may open a database. Read next: `cli/server.rs` and `cli/output.rs`, which all nouns share.
+
+mod balance;
+mod failure;
+mod order;
+mod output;
+mod price;
+mod review;
+mod saga;
+mod server;
+mod stock;
+mod value;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use failure::Failure;
+use server::Server;
+
+/// Every order completes, or amends are made.
+#[derive(Debug, Parser)]
+#[command(
+    name = "amends",
+    version,
+    propagate_version = true,
+    after_help = "Start here:
+  amends order create P1001:2 --customer c_1 --merchant m_1 --currency EUR --card tok_approve --wait 10s
+  amends saga show <ord_…>                                   what happened, and what happens next"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Orders: create, get, list, cancel, watch
+    Order(Noun<order::Command>),
+    /// Sagas: show, list, watch, journal, retry, compensate, resolve
+    Saga(Noun<saga::Command>),
+    /// Stock: get, list, restock
+    Stock(Noun<stock::Command>),
+    /// Prices: list, set
+    Price(Noun<price::Command>),
+    /// The books: balances and entries
+    Balance(BalanceNoun),
+    /// Reviews: list, decide
+    Review(Noun<review::Command>),
+}
+
+/// A noun's commands, and where to ask.
+#[derive(Debug, Args)]
+struct Noun<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  amends balance merchant:m_1:EUR
+  amends balance list --prefix merchant:
+  amends balance entries --account merchant:m_1:EUR")]
+struct BalanceNoun {
+    #[command(flatten)]
+    balance: balance::Balance,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub(crate) fn run(self) -> ExitCode {
+        match self.command {
+            Command::Order(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Saga(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Stock(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Price(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Balance(BalanceNoun { balance, server }) => ask(&server, balance.run(&server)),
+            Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
+        }
+    }
+}
+
+/// Runs one client command to its end.
+fn ask(server: &Server, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ExitCode::from(Failure::Output(error).tell(server.screen())),
+    };
+    match runtime.block_on(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.tell(server.screen())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
