@@ -18,7 +18,8 @@ fn what_the_help_shows_as_an_example_can_be_typed() {
     let mut examples = 0;
     each(&Cli::command(), &mut |command| {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        for line in help.replace("\\\n", " ").lines().map(str::trim) {
+        let lines = help.split("\\\n").map(str::trim).collect::<Vec<_>>().join(" ");
+        for line in lines.lines().map(str::trim) {
             let Some(line) = line.strip_prefix("amends ") else { continue };
             let line = line.split("   ").next().unwrap();
             let words = words(&format!("amends {line}"));
