@@ -104,6 +104,8 @@ pub async fn open(options: &Options, stop: &Stop) -> Result<PgPool, Error> {
         ("statement_timeout", "30s"),
         ("idle_in_transaction_session_timeout", "5s"),
         ("jit", "off"),
+        // Plans are kept: one made while a table was small would go on reading all of it when it has grown.
+        ("enable_seqscan", "off"),
         ("timezone", "UTC"),
     ]);
     let pool = PgPoolOptions::new()
