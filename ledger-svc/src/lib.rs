@@ -1,0 +1,133 @@
+//! The ledger: double entry, append-only, zero in sum at every commit.
+//!
+//! [`domain`] knows what a sale books and what takes it back (pure). `commands` are the three things that happen to the
+//! books: post, reverse, suspend; each takes a slice, in one transaction. `store` holds every statement. `grpc` and
+//! `consumer` are the doors; `wire` reads what both are asked. The schema, with its three locks (grants, triggers, a
+//! constraint at commit), is `migrations/ledger`.
+//!
+//! Never: an update or delete of a transaction or an entry; a call to another service.
+
+mod commands;
+mod consumer;
+pub mod domain;
+mod grpc;
+mod store;
+mod wire;
+
+use std::sync::Arc;
+
+use chassis::{
+    batcher::{Batcher, Limits},
+    bus::{self, Bus, Queue},
+    database, grpc as server,
+    outbox::{Outbox, Relay, RelayOptions},
+    sql::Checked,
+    stop::Stop,
+};
+use proto::ledger::v1::{ledger_server::LedgerServer, ledger_steps_server::LedgerStepsServer};
+use sqlx::PgPool;
+use tonic::service::RoutesBuilder;
+
+use crate::commands::{Books, post::Post, reverse::Reverse, suspend::Suspend};
+
+/// The service's name on the bus.
+pub const BUS_NAME: &str = "ledger";
+
+/// The schema `ledger`. Its role may add transactions and entries and never change them.
+pub const SCHEMA: database::Schema = database::Schema {
+    name: "ledger",
+    role: "amends_ledger",
+    migrations: &[(1, "first", include_str!("../../migrations/ledger/0001_first.sql"))],
+    grants: "revoke all on all tables in schema ledger from {role};\
+             grant usage on schema ledger to {role};\
+             grant select on ledger.chart to {role};\
+             grant select, insert on ledger.transaction, ledger.entry to {role};\
+             grant select, insert on ledger.account to {role};\
+             grant update (debits_minor, credits_minor, closed, state_time, state_reason, version, update_time) \
+               on ledger.account to {role};\
+             grant select, insert, update, delete on ledger.outbox to {role};",
+};
+
+/// What an operator may turn: nothing yet.
+#[derive(clap::Args, Debug, Clone, Default)]
+#[group(skip)]
+pub struct Settings {}
+
+/// What the service is given.
+pub struct Wiring {
+    /// Its database, as its role.
+    pub pool: PgPool,
+    /// Where its messages go and come from.
+    pub bus: Arc<dyn Bus>,
+    /// When to stop.
+    pub stop: Stop,
+}
+
+/// The running service. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    steps: grpc::Steps,
+    doors: grpc::Doors,
+    suspend: Batcher<Suspend>,
+    bus: Arc<dyn Bus>,
+}
+
+impl Service {
+    /// What it serves, for health.
+    pub const NAMES: &'static [&'static str] = &["amends.ledger.v1.LedgerSteps", "amends.ledger.v1.Ledger"];
+
+    /// Starts its commands and its relay; they run until `wiring.stop`.
+    #[must_use]
+    pub fn start(Settings {}: Settings, wiring: Wiring) -> Self {
+        let Wiring { pool, bus, stop } = wiring;
+        let outbox = outbox();
+        let relay =
+            Relay::new(pool.clone(), outbox.clone(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let books = Books { pool: pool.clone(), outbox, relay };
+        let limits = Limits::default();
+        Self {
+            steps: grpc::Steps {
+                post: Batcher::new(Arc::new(Post(books.clone())), limits, &stop),
+                reverse: Batcher::new(Arc::new(Reverse(books.clone())), limits, &stop),
+            },
+            doors: grpc::Doors { pool },
+            suspend: Batcher::new(Arc::new(Suspend(books)), limits, &stop),
+            bus,
+        }
+    }
+
+    /// Adds its gRPC servers.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        routes
+            .add_service(
+                LedgerStepsServer::new(self.steps.clone())
+                    .max_decoding_message_size(server::MAX_SLICE_MESSAGE),
+            )
+            .add_service(
+                LedgerServer::new(self.doors.clone()).max_decoding_message_size(server::MAX_MESSAGE),
+            );
+    }
+
+    /// Takes its commands, and the events it books by.
+    ///
+    /// # Errors
+    /// When the bus cannot be used.
+    pub async fn subscribe(&self) -> Result<(), bus::Error> {
+        let commands = consumer::Commands(self.steps.reverse.clone());
+        self.bus.subscribe(Queue::commands(BUS_NAME), Arc::new(commands)).await?;
+        let events = consumer::Events(self.suspend.clone());
+        self.bus.subscribe(Queue::events(BUS_NAME, &[consumer::REFUNDED_EVENT]), Arc::new(events)).await
+    }
+}
+
+/// Every statement of the crate, for the check.
+#[must_use]
+pub fn statements() -> Vec<&'static dyn Checked> {
+    store::statements()
+}
+
+/// Its outbox.
+#[must_use]
+pub fn outbox() -> Outbox {
+    Outbox::new("ledger", BUS_NAME)
+}
