@@ -1,0 +1,424 @@
+//! `amends.order.v1.Orders`.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::Stream;
+use prost::Message as _;
+use proto::{
+    error::{self, Violation},
+    order::v1::{
+        CancelOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse,
+        Order, OrderStatus, QuoteRequest, Quoted, WatchOrderRequest, catalog_client::CatalogClient,
+        orders_server::Orders, quote_reply,
+    },
+    page,
+};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use types::OrderId;
+
+use super::{
+    Doors, LOOK_EVERY, check_text,
+    create::{self, Checked},
+    database, no_answer, show,
+};
+use crate::{
+    catalog::{
+        Kind,
+        order::{Input, Line},
+    },
+    driver::{self, Fresh, now},
+    hub::Place,
+    journal::Recorded,
+    metrics,
+    saga::Event,
+    signal::Said,
+    store::{
+        self,
+        order::{Filter, OrderRow},
+        start::{Begun, Key, Start},
+    },
+};
+
+pub(super) struct OrdersDoor(pub(super) Arc<Doors>);
+
+type Orders_ = Pin<Box<dyn Stream<Item = Result<Order, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Orders for OrdersDoor {
+    type WatchOrderStream = Orders_;
+
+    async fn create_order(&self, request: Request<CreateOrderRequest>) -> Result<Response<Order>, Status> {
+        let (headers, _, request) = request.into_parts();
+        let checked = create::check(&headers, request)?;
+        let doors = &self.0;
+        if let Some(key) = doors.known_key(&checked).await? {
+            return doors.replay(&checked, &key).await;
+        }
+        doors.admit(&checked).await?;
+        let quoted = match doors.quote(&checked).await? {
+            Ok(quoted) => quoted,
+            // One more look: the same request may have been accepted under an older price list meanwhile.
+            Err(violations) => match doors.known_key(&checked).await? {
+                Some(key) => return doors.replay(&checked, &key).await,
+                None => return Err(error::invalid_fields(violations)),
+            },
+        };
+        doors.start(checked, quoted).await
+    }
+
+    async fn get_order(&self, request: Request<GetOrderRequest>) -> Result<Response<Order>, Status> {
+        let order = parse_order(&request.get_ref().order_id)?;
+        let name = format!("order:{}", order.uuid());
+        if let Some(bytes) = self.0.cache.get(&name).await
+            && let Ok(order) = Order::decode(bytes.as_slice())
+        {
+            return Ok(Response::new(order));
+        }
+        let row = self.0.order_row(order).await?;
+        let shown = shown(&row)?;
+        if show::is_ended(&row.status) {
+            // An end never changes, so it may be remembered.
+            self.0.cache.set(&name, shown.encode_to_vec(), Duration::from_secs(60)).await;
+        }
+        Ok(Response::new(shown))
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<ListOrdersRequest>,
+    ) -> Result<Response<ListOrdersResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::size(request.page_size)?;
+        check_text("merchant_id", &request.merchant_id, 64)?;
+        check_text("customer_id", &request.customer_id, 64)?;
+        let status = match OrderStatus::try_from(request.status) {
+            Ok(OrderStatus::Unspecified) => None,
+            Ok(status) => Some(status.as_str_name().to_owned()),
+            Err(_) => return Err(error::invalid("status", "UNKNOWN", "is not an order status")),
+        };
+        let arguments = [&request.merchant_id, &request.customer_id, status.as_deref().unwrap_or_default()];
+        let arguments: Vec<&str> = arguments.to_vec();
+        let before = match page::cursor(&arguments, &request.page_token)? {
+            Some(cursor) => Some(parse_order(&cursor)?),
+            None => None,
+        };
+        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let filter = Filter {
+            merchant: some(&request.merchant_id),
+            customer: some(&request.customer_id),
+            status: status.clone(),
+            before,
+        };
+        let mut connection = self.0.connection().await?;
+        let mut rows =
+            store::order::list(&mut connection, filter, size + 1).await.map_err(|e| database(&e))?;
+        let more = rows.len() > usize::try_from(size).unwrap_or(usize::MAX);
+        rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+        let next_page_token = match rows.last() {
+            Some(last) if more => page::token(&arguments, &last.order.to_string()),
+            _ => String::new(),
+        };
+        let orders = rows.iter().map(shown).collect::<Result<_, _>>()?;
+        Ok(Response::new(ListOrdersResponse { orders, next_page_token }))
+    }
+
+    async fn cancel_order(&self, request: Request<CancelOrderRequest>) -> Result<Response<Order>, Status> {
+        let request = request.into_inner();
+        let order = parse_order(&request.order_id)?;
+        check_text("reason", &request.reason, 256)?;
+        self.0.cancel(order, request.reason).await.map(Response::new)
+    }
+
+    async fn watch_order(&self, request: Request<WatchOrderRequest>) -> Result<Response<Orders_>, Status> {
+        let order = parse_order(&request.get_ref().order_id)?;
+        let doors = Arc::clone(&self.0);
+        let place = doors.hub.wait_for(order.saga());
+        let row = doors.order_row(order).await?;
+        let first = Watching { doors, place, next: Some(row), seen: 0 };
+        Ok(Response::new(Box::pin(futures_util::stream::unfold(first, move |watching| watching.next(order)))))
+    }
+}
+
+/// Somebody who watches an order.
+struct Watching {
+    doors: Arc<Doors>,
+    place: Place,
+    next: Option<OrderRow>,
+    seen: i64,
+}
+
+impl Watching {
+    async fn next(mut self, order: OrderId) -> Option<(Result<Order, Status>, Self)> {
+        loop {
+            if let Some(row) = self.next.take()
+                && row.version > self.seen
+            {
+                self.seen = if show::is_ended(&row.status) { i64::MAX } else { row.version };
+                return Some((shown(&row), self));
+            }
+            if self.seen == i64::MAX || self.doors.stop.is_wanted() {
+                return None;
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, self.place.changed()).await;
+            match self.doors.order_row(order).await {
+                Ok(row) => self.next = Some(row),
+                Err(status) => {
+                    self.seen = i64::MAX;
+                    return Some((Err(status), self));
+                }
+            }
+        }
+    }
+}
+
+fn parse_order(text: &str) -> Result<OrderId, Status> {
+    text.parse().map_err(|e: types::IdError| error::invalid("order_id", "MALFORMED", &e.to_string()))
+}
+
+fn shown(row: &OrderRow) -> Result<Order, Status> {
+    show::order(row).ok_or_else(|| {
+        tracing::error!(order.id = %row.order, "the stored input of an order cannot be read");
+        error::internal("the stored order cannot be read")
+    })
+}
+
+impl Doors {
+    async fn known_key(&self, checked: &Checked) -> Result<Option<Key>, Status> {
+        let Some(key) = &checked.key else { return Ok(None) };
+        let mut connection = self.connection().await?;
+        store::start::find_key(&mut connection, checked.merchant.as_str(), key)
+            .await
+            .map_err(|e| database(&e))
+    }
+
+    /// A key that is known: the same order as it now is, or a refusal when it was used for something else.
+    async fn replay(&self, checked: &Checked, key: &Key) -> Result<Response<Order>, Status> {
+        if key.fingerprint != checked.fingerprint {
+            metrics::idempotency("mismatch");
+            return Err(error::already_exists(
+                "IDEMPOTENCY_KEY_REUSED",
+                "this request_id was used before for another order: use a new one",
+                [
+                    ("request_id", checked.key.clone().unwrap_or_default()),
+                    ("order_id", key.order.to_string()),
+                    ("first_seen", key.create_time.to_rfc3339()),
+                ],
+            ));
+        }
+        metrics::idempotency("replayed");
+        let place = self.hub.wait_for(key.order.saga());
+        let row = self.wait(place, key.order, checked.wait).await?;
+        let mut response = Response::new(shown(&row)?);
+        response
+            .metadata_mut()
+            .insert("idempotent-replayed", tonic::metadata::MetadataValue::from_static("true"));
+        Ok(response)
+    }
+
+    /// Limits that protect what is already accepted.
+    async fn admit(&self, checked: &Checked) -> Result<(), Status> {
+        use chassis::limiter::{Limit, Taken};
+        let per_second = self.settings.merchant_orders_per_second;
+        if per_second > 0 {
+            let limit = Limit { per_second, burst: per_second };
+            let merchant = checked.merchant.as_str();
+            if let Taken::Denied { retry_after } =
+                self.limiter.take(&format!("create:{merchant}"), limit).await
+            {
+                return Err(error::exhausted(
+                    "RATE_LIMITED",
+                    format!("merchant {merchant} may create {per_second} orders per second"),
+                    retry_after,
+                    [("merchant_id", merchant.to_owned()), ("per_second", per_second.to_string())],
+                ));
+            }
+        }
+        let active = self.load.active.load(std::sync::atomic::Ordering::Relaxed);
+        if active >= self.settings.max_in_flight {
+            return Err(error::exhausted(
+                "TOO_MANY_IN_FLIGHT",
+                format!("{active} orders are in flight, as many as this orchestrator takes"),
+                Duration::from_secs(1),
+                [("in_flight", active.to_string())],
+            ));
+        }
+        Ok(())
+    }
+
+    /// Asks order-svc for prices, or remembers them for a second.
+    async fn quote(&self, checked: &Checked) -> Result<Result<Quoted, Vec<Violation>>, Status> {
+        let item = checked.quote_item();
+        let name = item.encode_to_vec();
+        if let Some(quoted) = self.quotes.get(&name).await {
+            return Ok(Ok(quoted));
+        }
+        let mut request = Request::new(QuoteRequest { items: vec![item] });
+        request.set_timeout(Duration::from_secs(5));
+        let response = CatalogClient::new(self.catalog.clone()).quote(request).await.map_err(|status| {
+            tracing::warn!(code = ?status.code(), message = status.message(), "no quote");
+            error::unavailable(
+                "QUOTE_UNAVAILABLE",
+                "prices cannot be had now; nothing was stored",
+                Duration::from_secs(1),
+            )
+        })?;
+        match response.into_inner().replies.into_iter().next().and_then(|r| r.outcome) {
+            Some(quote_reply::Outcome::Quoted(quoted)) => {
+                self.quotes.insert(name, quoted.clone()).await;
+                Ok(Ok(quoted))
+            }
+            Some(quote_reply::Outcome::Invalid(invalid)) => Ok(Err(invalid
+                .violations
+                .into_iter()
+                .map(|v| Violation::new(v.field, v.reason, v.description))
+                .collect())),
+            None => Err(error::internal("the catalog answered without an outcome")),
+        }
+    }
+
+    async fn start(&self, checked: Checked, quoted: Quoted) -> Result<Response<Order>, Status> {
+        let kind = self.registry.newest("order", &self.owned.listed()).ok_or_else(|| {
+            let says = "the living orchestrators have no version of the order saga in common";
+            error::unavailable("NO_COMMON_DEFINITION", says, Duration::from_secs(1))
+        })?;
+        let order = OrderId::from_uuid(chassis::clock::new_uuid());
+        let place = self.hub.wait_for(order.saga());
+        // A shard of our own where there is one; else any, and its owner hears of it.
+        let owned = self.owned.shards();
+        let own = (!owned.is_empty()).then(|| owned[rand::random_range(0..owned.len())]);
+        let (shard, epoch) = own.unwrap_or_else(|| (rand::random_range(0..16), 0));
+        let start = new_start(kind.as_ref(), &checked, quoted, order, shard, epoch)?;
+        let fresh = Fresh {
+            saga: order.saga(),
+            shard,
+            epoch,
+            kind: start.kind.to_owned(),
+            definition_version: start.definition_version,
+            definition_hash: start.definition_hash,
+            started: start.started.clone(),
+        };
+        match self.starts.submit(start, None).await.map_err(no_answer)? {
+            Begun::KeyTaken(key) => return self.replay(&checked, &key).await,
+            Begun::Started => metrics::idempotency("new"),
+        }
+        if own.is_some() {
+            let _ = self.driver.send(driver::Input::Fresh(Box::new(fresh)));
+        } else if let Err(status) = self.say(order.saga(), Said::Begin).await {
+            // The order is durable and its owner's sweep finds it; only the hint is missing.
+            tracing::warn!(order.id = %order, code = ?status.code(), "the owner was not told of a new saga");
+        }
+        let row = self.wait(place, order, checked.wait).await?;
+        Ok(Response::new(shown(&row)?))
+    }
+
+    /// Until the order is at its end, waits for someone, or the time is up.
+    async fn wait(
+        &self,
+        mut place: Place,
+        order: OrderId,
+        wait: Option<Duration>,
+    ) -> Result<OrderRow, Status> {
+        let until = wait.map(|wait| Instant::now() + wait);
+        loop {
+            let row = self.order_row(order).await?;
+            let Some(until) = until else { return Ok(row) };
+            if show::is_settled(&row.status) || Instant::now() >= until || self.stop.is_wanted() {
+                return Ok(row);
+            }
+            let look = until.min(Instant::now() + LOOK_EVERY);
+            let _ = tokio::time::timeout_at(look, place.changed()).await;
+        }
+    }
+
+    async fn cancel(&self, order: OrderId, reason: String) -> Result<Order, Status> {
+        let mut place = self.hub.wait_for(order.saga());
+        let mut row = self.order_row(order).await?;
+        let until = Instant::now() + Duration::from_secs(2);
+        if !show::is_ended(&row.status) && !row.cancel_requested {
+            self.say(order.saga(), Said::Cancel { reason }).await?;
+        }
+        while !show::is_ended(&row.status) && Instant::now() < until && !self.stop.is_wanted() {
+            let _ = tokio::time::timeout(LOOK_EVERY, place.changed()).await;
+            row = self.order_row(order).await?;
+        }
+        let completed = row.status == "COMPLETED";
+        if completed || (!row.cancel_requested && self.is_past_pivot(order).await?) {
+            return Err(error::precondition(
+                "ORDER_NOT_CANCELLABLE",
+                "the order has passed the point after which it only goes forward",
+                [("order_id", order.to_string()), ("current", row.status)],
+            ));
+        }
+        let mut shown = shown(&row)?;
+        // Durable, even where the owner has not read it yet.
+        shown.cancel_requested = true;
+        Ok(shown)
+    }
+
+    async fn is_past_pivot(&self, order: OrderId) -> Result<bool, Status> {
+        let mut connection = self.connection().await?;
+        let stored =
+            crate::journal::load(&mut connection, &[order.saga()]).await.map_err(|e| database(&e))?;
+        Ok(stored.iter().flat_map(|s| &s.events).any(|r| r.event == Event::PivotPassed))
+    }
+}
+
+fn new_start(
+    kind: &dyn Kind,
+    checked: &Checked,
+    quoted: Quoted,
+    order: OrderId,
+    shard: i16,
+    epoch: i64,
+) -> Result<Start, Status> {
+    let definition = kind.definition();
+    let at = now();
+    let input = Input {
+        customer_id: checked.customer.to_string(),
+        merchant_id: checked.merchant.to_string(),
+        currency: checked.currency.to_string(),
+        lines: quoted
+            .lines
+            .into_iter()
+            .map(|line| Line {
+                sku: line.sku,
+                quantity: line.quantity,
+                unit_price: line.unit_price_minor,
+                line_total: line.line_total_minor,
+            })
+            .collect(),
+        subtotal: quoted.subtotal_minor,
+        tax: quoted.tax_minor,
+        total: quoted.total_minor,
+        card_token: checked.card_token.clone(),
+        metadata: checked.metadata.clone(),
+        accepted_at: at,
+    };
+    let input =
+        serde_json::to_string(&input).map_err(|_| error::internal("the order cannot be written down"))?;
+    let started = Event::Started {
+        kind: definition.kind.to_owned(),
+        version: definition.version,
+        hash: definition.hash(),
+        steps: definition.steps.iter().map(|s| s.name.clone()).collect(),
+        skipped: Vec::new(),
+        deadline: at.saturating_add(definition.deadline_ms),
+        input,
+    };
+    Ok(Start {
+        order,
+        shard,
+        epoch,
+        kind: definition.kind,
+        definition_version: i32::try_from(definition.version).unwrap_or(i32::MAX),
+        definition_hash: definition.hash(),
+        started: Recorded { at, event: started },
+        customer: checked.customer.to_string(),
+        merchant: checked.merchant.to_string(),
+        currency: checked.currency.to_string(),
+        total: quoted.total_minor,
+        key: checked.key.clone(),
+        fingerprint: checked.fingerprint.clone(),
+    })
+}

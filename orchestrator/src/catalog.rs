@@ -1,0 +1,147 @@
+//! The saga kinds: one file each, and the registry that finds them by kind and version.
+//!
+//! A kind's file holds its table, its input, its typed step outputs and its conversions to messages. The engine knows
+//! none of them: it asks the [`Registry`].
+
+pub mod order;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chassis::bus::Message;
+use proto::step::StepHeader;
+use types::SagaId;
+
+use crate::{
+    participants::Call,
+    saga::{Definition, State},
+};
+
+/// What the projection of a saga shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Projection {
+    /// As in `COMPLETED`.
+    pub status: &'static str,
+    /// Why, or what it waits for.
+    pub reason: String,
+    /// Details.
+    pub metadata: BTreeMap<String, String>,
+    /// Somebody wants it taken back.
+    pub cancel_requested: bool,
+}
+
+/// Why a stored saga or an outcome given by a person cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The stored input is not one of this kind.
+    #[error("the stored input cannot be read: {0}")]
+    Input(String),
+    /// An output is not one of this step.
+    #[error("the output of {step} cannot be read: {why}")]
+    Output {
+        /// The step.
+        step: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What the engine asks a saga kind. Steps are positions in the definition.
+pub trait Kind: Send + Sync + 'static {
+    /// Its table.
+    fn definition(&self) -> &Definition;
+
+    /// The call of a step: a pure function of the input and earlier outputs.
+    ///
+    /// # Errors
+    /// When the stored input or an output it needs cannot be read.
+    fn call(&self, step: usize, header: StepHeader, input: &str, state: &State)
+    -> Result<Call, CatalogError>;
+
+    /// The message of the command that takes a step back.
+    ///
+    /// # Errors
+    /// When the stored input cannot be read.
+    fn command(
+        &self,
+        step: usize,
+        header: StepHeader,
+        input: &str,
+        state: &State,
+    ) -> Result<Message, CatalogError>;
+
+    /// Reads the step's encoded …Done message as the output that the journal stores.
+    ///
+    /// # Errors
+    /// When it is not one.
+    fn output(&self, step: usize, done: &[u8]) -> Result<String, CatalogError>;
+
+    /// Checks an output that a person gave, as JSON.
+    ///
+    /// # Errors
+    /// When it is not one of this step.
+    fn typed(&self, step: usize, json: &str) -> Result<String, CatalogError>;
+
+    /// What the projection shows.
+    fn project(&self, state: &State) -> Projection;
+
+    /// The event that tells the world of a new status, if it does.
+    fn announce(
+        &self,
+        saga: SagaId,
+        input: &str,
+        projection: &Projection,
+        version: i64,
+        at: i64,
+    ) -> Option<Message>;
+}
+
+/// All kinds and versions that this build can drive.
+#[derive(Clone)]
+pub struct Registry {
+    kinds: Arc<Vec<Arc<dyn Kind>>>,
+}
+
+impl Registry {
+    /// Takes kinds whose definitions hold.
+    ///
+    /// # Errors
+    /// What is wrong with the first that does not.
+    pub fn new(kinds: Vec<Arc<dyn Kind>>) -> Result<Self, crate::saga::definition::DefinitionError> {
+        for kind in &kinds {
+            kind.definition().check()?;
+        }
+        Ok(Self { kinds: Arc::new(kinds) })
+    }
+
+    /// The kind with this name, version and hash.
+    #[must_use]
+    pub fn find(&self, kind: &str, version: i32, hash: i64) -> Option<Arc<dyn Kind>> {
+        self.kinds
+            .iter()
+            .find(|k| {
+                let d = k.definition();
+                d.kind == kind && i64::from(d.version) == i64::from(version) && d.hash() == hash
+            })
+            .cloned()
+    }
+
+    /// As the instance row lists them: `order:1`.
+    #[must_use]
+    pub fn listed(&self) -> Vec<String> {
+        self.kinds.iter().map(|k| format!("{}:{}", k.definition().kind, k.definition().version)).collect()
+    }
+
+    /// The newest version of a kind that every living instance lists; `alive` are their lists.
+    #[must_use]
+    pub fn newest(&self, kind: &str, alive: &[Vec<String>]) -> Option<Arc<dyn Kind>> {
+        self.kinds
+            .iter()
+            .filter(|k| k.definition().kind == kind)
+            .filter(|k| {
+                let listed = format!("{kind}:{}", k.definition().version);
+                alive.iter().all(|list| list.contains(&listed))
+            })
+            .max_by_key(|k| k.definition().version)
+            .cloned()
+    }
+}

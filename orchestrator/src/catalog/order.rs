@@ -1,0 +1,451 @@
+//! The order saga: open, reserve and screen; charge; book; the pivot; then commit and complete.
+//!
+//! Its table, its input, its typed outputs, and how each step and command is said on the wire.
+
+use std::collections::BTreeMap;
+
+use chassis::bus::{Exchange, Message, header};
+use proto::{
+    inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
+    risk::v1 as risk, step::StepHeader,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use types::{SagaId, StepName};
+
+use super::{CatalogError, Kind, Projection};
+use crate::{
+    participants::Call,
+    saga::{Definition, Forward, Outcome, Phase, Retry, State, StepDef, StepKind},
+};
+
+/// Positions in the table.
+const OPEN: usize = 0;
+const RESERVE: usize = 1;
+const SCREEN: usize = 2;
+const CHARGE: usize = 3;
+const POST: usize = 4;
+const COMMIT: usize = 5;
+const COMPLETE: usize = 6;
+
+/// What an order is about; stored with its start and never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Who buys.
+    pub customer_id: String,
+    /// Who sells.
+    pub merchant_id: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// What, at which price.
+    pub lines: Vec<Line>,
+    /// Minor units.
+    pub subtotal: i64,
+    /// Minor units.
+    pub tax: i64,
+    /// Minor units.
+    pub total: i64,
+    /// The provider's token of the card.
+    pub card_token: String,
+    /// The customer's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// When it was accepted, milliseconds since 1970.
+    pub accepted_at: i64,
+}
+
+/// A line with its price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// What.
+    pub sku: String,
+    /// How many.
+    pub quantity: i64,
+    /// Price of one, minor units.
+    pub unit_price: i64,
+    /// Price of all, minor units.
+    pub line_total: i64,
+}
+
+/// What Reserve gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserved {
+    /// rsv_…
+    pub reservation_id: String,
+}
+
+/// What Screen gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Screened {
+    /// RULES or REVIEWER.
+    pub approved_by: String,
+}
+
+/// What Charge gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Charged {
+    /// pay_…
+    pub payment_id: String,
+    /// The provider's.
+    pub provider_reference: String,
+}
+
+/// What Post gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posted {
+    /// txn_…
+    pub transaction_id: String,
+}
+
+/// Of steps that give nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The order saga, version 1.
+pub struct OrderSaga {
+    definition: Definition,
+}
+
+#[expect(clippy::expect_used, reason = "the names below are constants and valid; a test builds the table")]
+fn step(name: &str, participant: &'static str, stage: usize, kind: StepKind) -> StepDef {
+    let retry = match kind {
+        StepKind::Final => Retry { budget: 0, first_ms: 200, cap_ms: 10_000 },
+        StepKind::Compensated { .. } | StepKind::Harmless | StepKind::Pivot => {
+            Retry { budget: 6, first_ms: 200, cap_ms: 5_000 }
+        }
+    };
+    let name: StepName = name.parse().expect("a valid step name");
+    StepDef { name, participant, stage, kind, retry, call_ms: 5_000 }
+}
+
+impl OrderSaga {
+    /// Its table. `deadline_ms`: how long it may go forward; `answer_ms`: when a command is sent again.
+    #[must_use]
+    pub fn new(deadline_ms: i64, answer_ms: i64) -> Self {
+        let taken_back_by = |command| StepKind::Compensated { command, declares_end: false };
+        let steps = vec![
+            step("open", "order", 0, StepKind::Compensated { command: "Cancel", declares_end: true }),
+            step("reserve", "inventory", 0, taken_back_by("Release")),
+            step("screen", "risk", 0, StepKind::Harmless),
+            step("charge", "payment", 1, taken_back_by("Refund")),
+            step("post", "ledger", 2, taken_back_by("Reverse")),
+            step("commit", "inventory", 3, StepKind::Final),
+            step("complete", "order", 3, StepKind::Final),
+        ];
+        Self { definition: Definition { kind: "order", version: 1, steps, pivot: 3, deadline_ms, answer_ms } }
+    }
+
+    fn name(&self, step: usize) -> &StepName {
+        &self.definition.steps[step].name
+    }
+}
+
+fn read_input(input: &str) -> Result<Input, CatalogError> {
+    serde_json::from_str(input).map_err(|e| CatalogError::Input(e.to_string()))
+}
+
+fn stamp(ms: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: ms.div_euclid(1000),
+        nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or(0),
+    }
+}
+
+/// When the stage was done, as far as the state knows.
+fn stage_time(definition: &Definition, state: &State, stage: usize) -> Option<i64> {
+    let steps = || {
+        definition.steps.iter().zip(&state.steps).filter(|(def, _)| def.stage == stage).map(|(_, step)| step)
+    };
+    steps()
+        .all(|step| matches!(step.forward, Forward::Done { .. } | Forward::Skipped))
+        .then(|| steps().filter_map(|step| step.times.map(|(_, last)| last)).max())
+        .flatten()
+}
+
+fn history(definition: &Definition, state: &State, end: &str) -> Vec<order::StatusChange> {
+    let change = |status: &str, at: i64| order::StatusChange { status: status.into(), time: Some(stamp(at)) };
+    let reserved = stage_time(definition, state, 0).map(|at| change("INVENTORY_RESERVED", at));
+    let paid = stage_time(definition, state, 1).map(|at| change("PAYMENT_SUCCESS", at));
+    let ended = change(end, state.times.1);
+    reserved.into_iter().chain(paid).chain([ended]).collect()
+}
+
+impl Kind for OrderSaga {
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn call(
+        &self,
+        step: usize,
+        header: StepHeader,
+        input: &str,
+        state: &State,
+    ) -> Result<Call, CatalogError> {
+        let input = read_input(input)?;
+        let order_id = order_id(&header);
+        let header = Some(header);
+        Ok(match step {
+            OPEN => Call::Open(order::OpenItem {
+                header,
+                order_id,
+                customer_id: input.customer_id,
+                merchant_id: input.merchant_id,
+                currency_code: input.currency,
+                lines: input.lines.into_iter().map(priced).collect(),
+                subtotal_minor: input.subtotal,
+                tax_minor: input.tax,
+                total_minor: input.total,
+            }),
+            RESERVE => Call::Reserve(inventory::ReserveItem {
+                header,
+                order_id,
+                lines: input
+                    .lines
+                    .into_iter()
+                    .map(|line| inventory::ReserveLine { sku: line.sku, quantity: line.quantity })
+                    .collect(),
+                hold_until: Some(stamp(
+                    input.accepted_at.saturating_add(self.definition.deadline_ms.saturating_mul(2)),
+                )),
+            }),
+            SCREEN => Call::Screen(risk::ScreenItem {
+                header,
+                order_id,
+                customer_id: input.customer_id,
+                merchant_id: input.merchant_id,
+                amount: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+            }),
+            CHARGE => Call::Charge(payment::ChargeItem {
+                header,
+                order_id,
+                customer_id: input.customer_id,
+                merchant_id: input.merchant_id,
+                amount: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                method: Some(payment::charge_item::Method::Card(payment::CardMethod {
+                    token: input.card_token,
+                })),
+            }),
+            POST => Call::Post(ledger::PostItem {
+                header,
+                order_id,
+                merchant_id: input.merchant_id,
+                total: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                tax_minor: input.tax,
+                payment_id: self.earlier::<Charged>(state, CHARGE)?.payment_id,
+            }),
+            COMMIT => Call::Commit(inventory::CommitItem {
+                header,
+                order_id,
+                reserve_step: self.name(RESERVE).to_string(),
+            }),
+            COMPLETE => Call::Complete(order::CompleteItem {
+                header,
+                order_id,
+                history: history(&self.definition, state, "COMPLETED"),
+            }),
+            other => return Err(CatalogError::Input(format!("the order saga has no step {other}"))),
+        })
+    }
+
+    fn command(
+        &self,
+        step: usize,
+        header: StepHeader,
+        input: &str,
+        state: &State,
+    ) -> Result<Message, CatalogError> {
+        let order_id = order_id(&header);
+        let reason = state.turned.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default();
+        let (saga, name, trace) = (header.saga_id.clone(), header.step.clone(), header.trace.clone());
+        let participant = self.definition.steps[step].participant;
+        let header = Some(header);
+        let (kind, body) = match step {
+            OPEN => {
+                let history = history(&self.definition, state, "CANCELLED");
+                encode(&order::CancelItem { header, order_id, reason, history })
+            }
+            RESERVE => encode(&inventory::ReleaseItem { header, order_id, reason }),
+            CHARGE => encode(&payment::RefundItem { header, order_id, reason }),
+            POST => encode(&ledger::ReverseItem { header, order_id, reason }),
+            _ => {
+                return Err(CatalogError::Input(format!(
+                    "{name} has no command; input of {} bytes",
+                    input.len()
+                )));
+            }
+        };
+        Ok(Message::new(Exchange::Commands, participant, &kind, "orchestrator", body)
+            .with(header::SAGA, saga)
+            .with(header::STEP, name)
+            .with(header::TRACE, trace))
+    }
+
+    fn output(&self, step: usize, done: &[u8]) -> Result<String, CatalogError> {
+        let name = self.name(step);
+        match step {
+            RESERVE => {
+                let done: inventory::ReserveDone = decode(name, done)?;
+                write(name, &Reserved { reservation_id: done.reservation_id })
+            }
+            SCREEN => {
+                let done: risk::ScreenDone = decode(name, done)?;
+                write(name, &Screened { approved_by: done.approved_by })
+            }
+            CHARGE => {
+                let done: payment::ChargeDone = decode(name, done)?;
+                write(
+                    name,
+                    &Charged { payment_id: done.payment_id, provider_reference: done.provider_reference },
+                )
+            }
+            POST => {
+                let done: ledger::PostDone = decode(name, done)?;
+                write(name, &Posted { transaction_id: done.transaction_id })
+            }
+            _ => Ok(String::new()),
+        }
+    }
+
+    fn typed(&self, step: usize, json: &str) -> Result<String, CatalogError> {
+        fn check<T: DeserializeOwned + Serialize>(
+            name: &StepName,
+            json: &str,
+        ) -> Result<String, CatalogError> {
+            let value: T = serde_json::from_str(json)
+                .map_err(|e| CatalogError::Output { step: name.to_string(), why: e.to_string() })?;
+            write(name, &value)
+        }
+        let name = self.name(step);
+        let json = if json.is_empty() { "{}" } else { json };
+        match step {
+            RESERVE => check::<Reserved>(name, json),
+            SCREEN => check::<Screened>(name, json),
+            CHARGE => check::<Charged>(name, json),
+            POST => check::<Posted>(name, json),
+            _ => check::<Nothing>(name, json).map(|_| String::new()),
+        }
+    }
+
+    fn project(&self, state: &State) -> Projection {
+        project(&self.definition, state)
+    }
+
+    fn announce(
+        &self,
+        saga: SagaId,
+        input: &str,
+        shown: &Projection,
+        version: i64,
+        at: i64,
+    ) -> Option<Message> {
+        let event = match shown.status {
+            "CREATED" => "order.created",
+            "INVENTORY_RESERVED" => "order.inventory_reserved",
+            "PAYMENT_SUCCESS" => "order.payment_success",
+            "COMPLETED" => "order.completed",
+            "CANCELLED" => "order.cancelled",
+            "UNDER_REVIEW" => "order.under_review",
+            _ => "order.awaiting_payment",
+        };
+        let input = read_input(input).ok()?;
+        let status = order::OrderStatus::from_str_name(shown.status)?;
+        let money =
+            |minor| Some(proto::money::Money { minor_units: minor, currency_code: input.currency.clone() });
+        let body = order::OrderChanged {
+            order_id: saga.order().to_string(),
+            saga_id: saga.to_string(),
+            status: status.into(),
+            status_reason: shown.reason.clone(),
+            customer_id: input.customer_id.clone(),
+            merchant_id: input.merchant_id.clone(),
+            lines: input
+                .lines
+                .iter()
+                .map(|l| order::OrderLine {
+                    sku: l.sku.clone(),
+                    quantity: l.quantity,
+                    unit_price: money(l.unit_price),
+                })
+                .collect(),
+            total: money(input.total),
+            time: Some(stamp(at)),
+            version,
+        };
+        let (kind, bytes) = encode(&body);
+        Some(
+            Message::new(Exchange::Events, event, &kind, "orchestrator", bytes)
+                .with(header::SAGA, saga.to_string())
+                .with(header::SUBJECT, saga.order().to_string()),
+        )
+    }
+}
+
+impl OrderSaga {
+    fn earlier<T: DeserializeOwned + Default>(&self, state: &State, step: usize) -> Result<T, CatalogError> {
+        match state.steps.get(step).map(|s| &s.forward) {
+            Some(Forward::Done { output }) => serde_json::from_str(output)
+                .map_err(|e| CatalogError::Output { step: self.name(step).to_string(), why: e.to_string() }),
+            _ => Ok(T::default()),
+        }
+    }
+}
+
+/// The order's status, a pure function of the saga's state.
+fn project(definition: &Definition, state: &State) -> Projection {
+    let (turned, metadata) = state.turned.clone().unwrap_or_default();
+    let waits_for = state.steps.iter().find_map(|s| match &s.forward {
+        Forward::Pending { action, .. } => Some(action.as_str()),
+        Forward::Idle
+        | Forward::Done { .. }
+        | Forward::Refused { .. }
+        | Forward::Fenced
+        | Forward::Skipped => None,
+    });
+    let done = |stage| stage_time(definition, state, stage).is_some();
+    let (status, reason) = match state.phase {
+        Phase::Ended(Outcome::Completed) => ("COMPLETED", String::new()),
+        Phase::Ended(Outcome::Compensated) => ("CANCELLED", turned),
+        Phase::Forward | Phase::Back => {
+            let reason = state.parked.as_ref().map(|p| p.reason.clone()).unwrap_or(turned);
+            match waits_for {
+                Some("REVIEW") if state.phase == Phase::Forward => ("UNDER_REVIEW", reason),
+                Some(_) if state.phase == Phase::Forward => ("AWAITING_PAYMENT", reason),
+                _ if done(0) && done(1) => ("PAYMENT_SUCCESS", reason),
+                _ if done(0) => ("INVENTORY_RESERVED", reason),
+                _ => ("CREATED", reason),
+            }
+        }
+    };
+    Projection { status, reason, metadata, cancel_requested: state.cancel_requested.is_some() }
+}
+
+fn order_id(header: &StepHeader) -> String {
+    header.saga_id.parse::<SagaId>().map(|saga| saga.order().to_string()).unwrap_or_default()
+}
+
+fn priced(line: Line) -> order::PricedLine {
+    order::PricedLine {
+        sku: line.sku,
+        quantity: line.quantity,
+        unit_price_minor: line.unit_price,
+        line_total_minor: line.line_total,
+    }
+}
+
+fn encode<M: prost::Name>(message: &M) -> (String, Vec<u8>) {
+    (M::full_name(), message.encode_to_vec())
+}
+
+fn decode<M: prost::Message + Default>(step: &StepName, bytes: &[u8]) -> Result<M, CatalogError> {
+    M::decode(bytes).map_err(|e| CatalogError::Output { step: step.to_string(), why: e.to_string() })
+}
+
+fn write<T: Serialize>(step: &StepName, output: &T) -> Result<String, CatalogError> {
+    serde_json::to_string(output)
+        .map_err(|e| CatalogError::Output { step: step.to_string(), why: e.to_string() })
+}

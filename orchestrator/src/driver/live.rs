@@ -1,0 +1,451 @@
+//! One saga in memory: what is known, what is recorded and not yet committed, what is in flight.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use proto::step::{StepAnswer, step_answer};
+use types::SagaId;
+use uuid::Uuid;
+
+use crate::{
+    catalog::{Kind, Projection},
+    journal::{Recorded, Transition},
+    metrics,
+    participants::{CallOutcome, Dispatch},
+    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next},
+    signal::{Said, Signal},
+};
+
+/// Progress that need not be durable at once gets a commit of its own after this many milliseconds.
+const PROGRESS_MS: i64 = 250;
+
+/// One saga.
+pub(super) struct Live {
+    saga: SagaId,
+    pub(super) shard: i16,
+    epoch: i64,
+    /// The committed version.
+    pub(super) version: i64,
+    /// When the loop looks at it again, milliseconds since 1970.
+    pub(super) timer: Option<i64>,
+    kind: Arc<dyn Kind>,
+    input: Arc<str>,
+    state: State,
+    /// Recorded, not committed.
+    events: Vec<Recorded>,
+    messages: Vec<chassis::bus::Message>,
+    signals: Vec<Uuid>,
+    /// In the commit that is in flight: whether it holds a decision, and the signals it answers.
+    flight: Option<(bool, Vec<Uuid>)>,
+    /// What the projection shows, by the last commit or the one in flight.
+    shown: Projection,
+    /// The earliest `WaitUntil`.
+    wake: Option<i64>,
+}
+
+impl Live {
+    pub(super) fn new(
+        saga: SagaId,
+        shard: i16,
+        epoch: i64,
+        version: i64,
+        kind: Arc<dyn Kind>,
+        first: &Recorded,
+        state: State,
+    ) -> Self {
+        let input = match &first.event {
+            Event::Started { input, .. } => Arc::from(input.as_str()),
+            _ => Arc::from(""),
+        };
+        let shown = kind.project(&state);
+        Self {
+            saga,
+            shard,
+            epoch,
+            version,
+            timer: None,
+            kind,
+            input,
+            state,
+            events: Vec::new(),
+            messages: Vec::new(),
+            signals: Vec::new(),
+            flight: None,
+            shown,
+            wake: None,
+        }
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state.phase, Phase::Ended(_))
+    }
+
+    /// Whether it holds no work, only time.
+    pub(super) fn only_waits(&self) -> bool {
+        matches!(self.state.label(), Label::Waiting | Label::Parked)
+    }
+
+    pub(super) fn signals_in_hand(self) -> Vec<Uuid> {
+        self.signals.into_iter().chain(self.flight.map(|(_, signals)| signals).unwrap_or_default()).collect()
+    }
+
+    /// Takes a fact into the state and keeps it for the next commit.
+    fn record(&mut self, event: Event, now: i64) {
+        match self.state.apply(&event, now) {
+            Ok(()) => self.events.push(Recorded { at: now, event }),
+            Err(error) => tracing::error!(saga.id = %self.saga, %error, "a fact does not fit and is dropped"),
+        }
+    }
+
+    pub(super) fn park(&mut self, reason: &str, detail: String, now: i64) {
+        tracing::error!(saga.id = %self.saga, reason, detail, "a saga is parked and waits for a person");
+        metrics::parked();
+        self.record(Event::Parked { reason: reason.to_owned(), detail }, now);
+    }
+
+    /// Makes every decision that follows now; the calls that may be made when those are durable.
+    pub(super) fn decide(&mut self, now: i64) -> Vec<usize> {
+        // Each decision changes the state towards its end; more than a few in a row would be a bug.
+        for _ in 0..16 {
+            let mut calls = Vec::new();
+            let mut decided = false;
+            self.wake = None;
+            for one in next(self.kind.definition(), &self.state, now) {
+                match one {
+                    Move::Call(step) => calls.push(step),
+                    Move::WaitUntil(at) => self.wake = Some(self.wake.map_or(at, |wake| wake.min(at))),
+                    Move::PassPivot => {
+                        decided = true;
+                        self.record(Event::PivotPassed, now);
+                    }
+                    Move::TurnRound { reason, metadata, take_back } => {
+                        decided = true;
+                        let steps = &self.kind.definition().steps;
+                        let take_back = take_back.into_iter().map(|step| steps[step].name.clone()).collect();
+                        self.record(Event::TurnedRound { reason, metadata, take_back }, now);
+                    }
+                    Move::Finish(outcome) => {
+                        decided = true;
+                        self.record(Event::Finished { outcome }, now);
+                    }
+                    Move::Park { reason, detail } => {
+                        decided = true;
+                        self.park(reason, detail, now);
+                    }
+                    Move::Compensate(step) => {
+                        decided = true;
+                        self.compensate(step, now);
+                    }
+                }
+            }
+            if !decided {
+                return calls;
+            }
+        }
+        tracing::error!(saga.id = %self.saga, "a saga decides without end");
+        Vec::new()
+    }
+
+    fn header(&self, step: usize, attempt: u32, remaining_ms: i64) -> proto::step::StepHeader {
+        proto::step::StepHeader {
+            saga_id: self.saga.to_string(),
+            step: self.kind.definition().steps[step].name.to_string(),
+            attempt,
+            remaining_ms: u32::try_from(remaining_ms).unwrap_or(u32::MAX),
+            trace: String::new(),
+            epoch: self.epoch,
+        }
+    }
+
+    fn compensate(&mut self, step: usize, now: i64) {
+        let header = self.header(step, self.state.steps[step].commands + 1, 0);
+        match self.kind.command(step, header, &self.input, &self.state) {
+            Ok(message) => {
+                metrics::compensation();
+                let name = self.kind.definition().steps[step].name.clone();
+                self.record(Event::CommandSent { step: name, message_id: message.id.to_string() }, now);
+                self.messages.push(message);
+            }
+            Err(error) => self.park("UNREADABLE", error.to_string(), now),
+        }
+    }
+
+    /// Whether a call may leave: nothing that must be durable is on its way.
+    pub(super) fn may_call(&self) -> bool {
+        self.flight.as_ref().is_none_or(|(decision, _)| !decision) && !self.holds_decision()
+    }
+
+    /// Whether nothing would be lost but progress.
+    pub(super) fn may_leave(&self) -> bool {
+        self.flight.is_none() && !self.holds_decision()
+    }
+
+    fn holds_decision(&self) -> bool {
+        self.events.iter().any(|recorded| recorded.event.is_critical())
+    }
+
+    /// The call of a step, marked as under way.
+    pub(super) fn dispatch(&mut self, step: usize, now: i64) -> Option<Dispatch> {
+        let def = &self.kind.definition().steps[step];
+        let mut time = def.call_ms;
+        if !self.state.pivot_passed && self.state.review_since.is_none() {
+            time = time.min(self.state.deadline.saturating_sub(now)).max(1);
+        }
+        let attempts = self.state.steps[step].attempts;
+        let header = self.header(step, attempts + 1, time);
+        match self.kind.call(step, header, &self.input, &self.state) {
+            Ok(call) => {
+                let state = &mut self.state.steps[step];
+                let is_retry = state.called && attempts > 0;
+                state.called = true;
+                state.calling = true;
+                let time = std::time::Duration::from_millis(u64::try_from(time).unwrap_or(1));
+                Some(Dispatch { saga: self.saga, step, call, time, is_retry })
+            }
+            Err(error) => {
+                self.park("UNREADABLE", error.to_string(), now);
+                None
+            }
+        }
+    }
+
+    /// What a call came to, as facts.
+    pub(super) fn returned(&mut self, step: usize, outcome: CallOutcome, now: i64) {
+        let def = &self.kind.definition().steps[step];
+        let (name, retry) = (def.name.clone(), def.retry);
+        if self.state.steps[step].is_final() {
+            return;
+        }
+        let goes_on = self.state.phase == Phase::Forward;
+        let attempts = self.state.steps[step].attempts;
+        let wait = full_jitter(retry.longest_wait(attempts + 1));
+        let failed = |doubt, spent, reason, wait| Event::AttemptFailed {
+            step: name.clone(),
+            doubt,
+            spent,
+            reason,
+            not_before: now + wait,
+        };
+        metrics::call(label(&outcome));
+        let event = match outcome {
+            CallOutcome::Done(bytes) => match self.kind.output(step, &bytes) {
+                Ok(output) => Event::StepDone { step: name, output },
+                Err(error) => failed(true, true, error.to_string(), wait),
+            },
+            CallOutcome::Refused { reason, metadata } => Event::StepRefused { step: name, reason, metadata },
+            // At least a moment: a participant whose clock is behind must not be asked in a circle.
+            CallOutcome::Pending { until, action } => {
+                Event::StepPending { step: name, until: until.max(now + 200), action }
+            }
+            CallOutcome::Fenced => Event::StepFenced { step: name },
+            CallOutcome::InDoubt { reason } => failed(true, true, reason, wait),
+            CallOutcome::NotSent { reason, spent: true, .. } => failed(false, true, reason, wait),
+            CallOutcome::NotSent { reason, spent: false, retry_after } => {
+                let least = i64::try_from(retry_after.as_millis()).unwrap_or(1000).clamp(20, 10_000);
+                let event = failed(false, false, reason, least + full_jitter(least / 2));
+                // Spends nothing and says nothing new: not worth a row.
+                let _ = self.state.apply(&event, now);
+                return;
+            }
+            CallOutcome::Mistake { reason, detail } => {
+                let event = failed(false, true, format!("{reason}: {detail}"), 0);
+                self.record(event, now);
+                if goes_on {
+                    self.park(reason, format!("{}: {detail}", self.kind.definition().steps[step].name), now);
+                }
+                return;
+            }
+        };
+        if !goes_on && matches!(event, Event::AttemptFailed { .. } | Event::StepPending { .. }) {
+            // Going back nobody asks again; what it left is taken back.
+            self.state.steps[step].calling = false;
+            return;
+        }
+        self.record(event, now);
+    }
+
+    /// Turns a signal into facts. False when it says nothing new.
+    pub(super) fn hear(&mut self, signal: Signal, now: i64) -> bool {
+        let Some(event) = self.fact(signal.said) else { return false };
+        let before = self.events.len();
+        self.record(event, now);
+        let taken = self.events.len() > before;
+        if taken {
+            self.signals.push(signal.id);
+        }
+        taken
+    }
+
+    fn fact(&self, said: Said) -> Option<Event> {
+        let may_turn = self.state.phase == Phase::Forward && !self.state.pivot_passed;
+        match said {
+            Said::Cancel { reason } => (may_turn && self.state.cancel_requested.is_none())
+                .then_some(Event::CancelRequested { reason }),
+            Said::Answer { answer } => self.answer(&StepAnswer::decode(answer.as_slice()).ok()?),
+            Said::Dead { step, command_id, reason } => {
+                let state = &self.state.steps[self.state.position(&step)?];
+                let is_current =
+                    matches!(&state.back, Back::Sent { message_id, .. } if *message_id == command_id);
+                is_current.then_some(Event::CommandDead { step, reason })
+            }
+            // It was loaded, which is all that this asks.
+            Said::Begin => None,
+            Said::Retry { actor, reason } => {
+                (self.state.label() == Label::Parked).then_some(Event::Retried { actor, reason })
+            }
+            Said::ForceCompensate { actor, reason } => {
+                may_turn.then_some(Event::CompensationForced { actor, reason })
+            }
+            Said::Resolve { step, compensation, resolution, output, actor, reason, evidence } => {
+                let state = &self.state.steps[self.state.position(&step)?];
+                let open = if compensation {
+                    state.back != Back::None && !state.is_taken_back()
+                } else {
+                    self.state.phase == Phase::Forward && !state.is_final()
+                };
+                open.then_some(Event::Resolved {
+                    step,
+                    compensation,
+                    resolution,
+                    output,
+                    actor,
+                    reason,
+                    evidence,
+                })
+            }
+        }
+    }
+
+    /// A participant's word by message: the first final one counts.
+    fn answer(&self, answer: &StepAnswer) -> Option<Event> {
+        let step = answer.step.parse().ok()?;
+        let position = self.state.position(&step)?;
+        let state = &self.state.steps[position];
+        let back = answer.direction() == step_answer::Direction::Compensation;
+        let back_is_open = state.back != Back::None && !state.is_taken_back();
+        match answer.outcome.as_ref()? {
+            step_answer::Outcome::Done(_) | step_answer::Outcome::NotApplied(_) if back => {
+                let applied = matches!(answer.outcome, Some(step_answer::Outcome::Done(_)));
+                back_is_open.then_some(Event::CommandAnswered { step, applied })
+            }
+            step_answer::Outcome::Done(_) | step_answer::Outcome::Refused(_) if back || state.is_final() => {
+                None
+            }
+            step_answer::Outcome::Done(bytes) => match self.kind.output(position, bytes) {
+                Ok(output) => Some(Event::StepDone { step, output }),
+                Err(error) => {
+                    tracing::error!(saga.id = %self.saga, step.name = %step, %error, "a settlement cannot be read");
+                    None
+                }
+            },
+            step_answer::Outcome::Refused(refused) => Some(Event::StepRefused {
+                step,
+                reason: refused.reason.clone(),
+                metadata: refused.metadata.clone().into_iter().collect(),
+            }),
+            step_answer::Outcome::NotApplied(_) => None,
+            step_answer::Outcome::Dead(dead) => {
+                back_is_open.then(|| Event::CommandDead { step, reason: dead.reason.clone() })
+            }
+        }
+    }
+
+    /// The next commit, if it is time for one and none is in flight.
+    pub(super) fn transition(&mut self, now: i64) -> Option<Transition> {
+        let oldest = self.events.first()?.at;
+        let decision = self.holds_decision();
+        if self.flight.is_some() || !(decision || now - oldest >= PROGRESS_MS) {
+            return None;
+        }
+        let projection = self.kind.project(&self.state);
+        let mut messages = std::mem::take(&mut self.messages);
+        if projection.status != self.shown.status {
+            messages.extend(self.kind.announce(self.saga, &self.input, &projection, self.version + 1, now));
+        }
+        let changed = (projection != self.shown).then(|| projection.clone());
+        self.shown = projection;
+        let signals = std::mem::take(&mut self.signals);
+        self.flight = Some((decision, signals.clone()));
+        let label = self.state.label();
+        Some(Transition {
+            saga: self.saga,
+            shard: self.shard,
+            epoch: self.epoch,
+            version: self.version,
+            commit_id: chassis::clock::new_uuid(),
+            events: std::mem::take(&mut self.events),
+            state: label.as_str(),
+            reason: self.reason(label),
+            ended: self.is_ended(),
+            projection: changed,
+            messages,
+            signals,
+        })
+    }
+
+    fn reason(&self, label: Label) -> String {
+        let parked_back = || {
+            self.state.steps.iter().find_map(|step| match &step.back {
+                Back::Parked { reason } => Some(format!("COMPENSATION_FAILED: {}: {reason}", step.name)),
+                Back::None | Back::Wanted | Back::Sent { .. } | Back::Done | Back::NotApplied => None,
+            })
+        };
+        let turned = || self.state.turned.as_ref().map(|(reason, _)| reason.clone());
+        let waits = || {
+            self.state.steps.iter().find_map(|step| match &step.forward {
+                Forward::Pending { action, .. } => Some(action.clone()),
+                Forward::Idle
+                | Forward::Done { .. }
+                | Forward::Refused { .. }
+                | Forward::Fenced
+                | Forward::Skipped => None,
+            })
+        };
+        let reason = match label {
+            Label::Parked => self.state.parked.as_ref().map(|p| p.reason.clone()).or_else(parked_back),
+            Label::Waiting => waits(),
+            Label::Compensating | Label::Compensated => turned(),
+            Label::Running | Label::Completed => None,
+        };
+        reason.unwrap_or_default()
+    }
+
+    /// The commit in flight is durable; the signals that it answered.
+    pub(super) fn landed(&mut self) -> Vec<Uuid> {
+        self.version += 1;
+        if let Phase::Ended(outcome) = self.state.phase {
+            metrics::ended(match outcome {
+                Outcome::Completed => "completed",
+                Outcome::Compensated => "compensated",
+            });
+        }
+        self.flight.take().map(|(_, signals)| signals).unwrap_or_default()
+    }
+
+    /// When to look again.
+    pub(super) fn due(&self, now: i64) -> Option<i64> {
+        let progress = match (&self.flight, self.events.first()) {
+            (None, Some(oldest)) => Some(oldest.at + PROGRESS_MS),
+            _ => None,
+        };
+        let next = [progress, self.wake].into_iter().flatten().min()?;
+        Some(next.max(now + 1))
+    }
+}
+
+/// Zero to `longest`, in milliseconds.
+fn full_jitter(longest: i64) -> i64 {
+    rand::random_range(0..=longest.max(1))
+}
+
+const fn label(outcome: &CallOutcome) -> &'static str {
+    match outcome {
+        CallOutcome::Done(_) => "done",
+        CallOutcome::Refused { .. } => "refused",
+        CallOutcome::Pending { .. } => "pending",
+        CallOutcome::Fenced => "fenced",
+        CallOutcome::NotSent { .. } => "not_sent",
+        CallOutcome::InDoubt { .. } => "in_doubt",
+        CallOutcome::Mistake { .. } => "mistake",
+    }
+}

@@ -1,0 +1,483 @@
+//! The journal: group commit of transitions, starts, and loading. All SQL about sagas stands here.
+//!
+//! Every transition is written in one statement that first takes the fence rows of its shards at the owner's epoch, for
+//! share and in shard order, then compares and sets the saga's version; journal, projection, outbox and signals are
+//! written from the result. A saga whose shard was lost, or whose version moved, is missing there: it alone is dropped
+//! and loaded again. After an error nothing is known: the rows are read again by (saga, version, commit id), and what
+//! did not land is written again.
+
+use std::{collections::HashMap, time::Duration};
+
+use chassis::{
+    bus::Message,
+    outbox::{Columns, Relay},
+    sql::{Checked, Statement},
+    stop::Stop,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::{Acquire as _, PgConnection, PgPool};
+use tokio::sync::mpsc;
+use types::SagaId;
+use uuid::Uuid;
+
+use crate::{catalog::Projection, metrics, saga::Event};
+
+/// An event with the time at which it was recorded, as the journal stores it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Milliseconds since 1970.
+    pub at: i64,
+    /// The fact.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// One commit of one saga.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    /// Which.
+    pub saga: SagaId,
+    /// Its shard.
+    pub shard: i16,
+    /// The owner's epoch there.
+    pub epoch: i64,
+    /// The version it was at.
+    pub version: i64,
+    /// Says afterwards whether it landed.
+    pub commit_id: Uuid,
+    /// The facts.
+    pub events: Vec<Recorded>,
+    /// The row's state.
+    pub state: &'static str,
+    /// The row's reason.
+    pub reason: String,
+    /// It is at its end.
+    pub ended: bool,
+    /// The projection, where it changed.
+    pub projection: Option<Projection>,
+    /// What leaves with it.
+    pub messages: Vec<Message>,
+    /// Signals that it answers.
+    pub signals: Vec<Uuid>,
+}
+
+/// What became of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed {
+    /// It is durable.
+    Yes(SagaId),
+    /// Another owner, or another version: nothing of it was written.
+    No(SagaId),
+}
+
+/// A saga as it is stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Which.
+    pub saga: SagaId,
+    /// Its shard.
+    pub shard: i16,
+    /// Its kind.
+    pub kind: String,
+    /// Its definition's version.
+    pub definition_version: i32,
+    /// Its definition's hash.
+    pub definition_hash: i64,
+    /// Its version.
+    pub version: i64,
+    /// The epoch of its last commit.
+    pub epoch: i64,
+    /// When it started.
+    pub create_time: DateTime<Utc>,
+    /// Its whole journal, in order.
+    pub events: Vec<Recorded>,
+}
+
+type SagaRow = (Uuid, i16, String, i32, i64, i64, i64, DateTime<Utc>);
+
+static LOAD_SAGAS: Statement<(Vec<Uuid>,), SagaRow> = Statement::new(
+    "select saga_id, shard_id, kind, definition_version, definition_hash, version, epoch, create_time \
+     from orchestrator.saga where saga_id = any ($1)",
+);
+
+static LOAD_JOURNAL: Statement<(Vec<Uuid>,), (Uuid, i64, String)> = Statement::new(
+    "select saga_id, version, events from orchestrator.journal where saga_id = any ($1) order by saga_id, version",
+);
+
+static OPEN_SAGAS: Statement<(Vec<i16>,), (Uuid, i16, String)> = Statement::new(
+    "select saga_id, shard_id, state from orchestrator.saga where shard_id = any ($1) and not ended",
+);
+
+static LANDED: Statement<(Vec<Uuid>,), (Uuid, i64, Uuid)> =
+    Statement::new("select saga_id, version, commit_id from orchestrator.saga where saga_id = any ($1)");
+
+/// Counts the take-overs after a death of sagas with work in hand; 30 s of life in between forgive.
+static COUNT_RESUME: Statement<(Vec<Uuid>, Vec<i16>, Vec<i64>), (Uuid, i32)> = Statement::new(
+    "with fence as materialized ( \
+       select f.shard_id from orchestrator.fence f \
+       join unnest($2::smallint[], $3::bigint[]) as o (shard_id, epoch) on o.shard_id = f.shard_id and o.epoch = f.epoch \
+       order by f.shard_id for share of f) \
+     update orchestrator.saga s \
+     set resumes = case when s.resume_time > now() - interval '30 seconds' then s.resumes + 1 else 1 end, resume_time = now() \
+     from fence where fence.shard_id = s.shard_id and s.saga_id = any ($1::uuid[]) \
+     returning s.saga_id, s.resumes",
+);
+
+/// The group commit. `fence ⋈ compare-and-set`, then everything else from what was won.
+static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
+    "with fence as materialized ( \
+       select f.shard_id from orchestrator.fence f \
+       join unnest($1::smallint[], $2::bigint[]) as o (shard_id, epoch) on o.shard_id = f.shard_id and o.epoch = f.epoch \
+       order by f.shard_id for share of f), \
+     won as ( \
+       update orchestrator.saga s \
+       set version = s.version + 1, commit_id = t.commit_id, epoch = t.epoch, state = t.state, reason = t.reason, \
+           ended = t.ended, update_time = t.time \
+       from unnest($3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[], $7::uuid[], $8::text[], $9::text[], $10::boolean[], \
+                   $11::text[], $12::timestamptz[]) \
+            as t (saga_id, shard_id, epoch, version, commit_id, state, reason, ended, events, time), fence \
+       where s.saga_id = t.saga_id and s.version = t.version and s.shard_id = t.shard_id and fence.shard_id = t.shard_id \
+         and not s.ended \
+       returning s.saga_id, s.version, t.epoch, t.commit_id, t.events, t.time), \
+     journalled as ( \
+       insert into orchestrator.journal (saga_id, version, epoch, commit_id, events, create_time) \
+       select saga_id, version, epoch, commit_id, events, time from won), \
+     projected as ( \
+       update orchestrator.\"order\" o \
+       set status = p.status, status_reason = p.reason, status_metadata = p.metadata, cancel_requested = p.cancel_requested, \
+           version = won.version, update_time = won.time \
+       from unnest($13::uuid[], $14::text[], $15::text[], $16::text[], $17::boolean[]) \
+            as p (order_id, status, reason, metadata, cancel_requested), won \
+       where won.saga_id = p.order_id and o.order_id = p.order_id), \
+     sent as ( \
+       insert into orchestrator.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
+       select m.outbox_id, m.exchange, m.routing_key, m.kind, m.body, m.headers, m.create_time \
+       from unnest($18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[], $23::bytea[], $24::text[], $25::timestamptz[]) \
+            as m (saga_id, outbox_id, exchange, routing_key, kind, body, headers, create_time), won \
+       where won.saga_id = m.saga_id), \
+     answered as ( \
+       update orchestrator.signal g set read_time = now() \
+       from unnest($26::uuid[], $27::uuid[]) as r (signal_id, saga_id), won \
+       where won.saga_id = r.saga_id and g.signal_id = r.signal_id) \
+     select saga_id from won",
+);
+
+type CommitParameters = (
+    Vec<i16>,
+    Vec<i64>,
+    Vec<Uuid>,
+    Vec<i16>,
+    Vec<i64>,
+    Vec<i64>,
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<bool>,
+    Vec<String>,
+    Vec<DateTime<Utc>>,
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+    Vec<bool>,
+    Vec<Uuid>,
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+    Vec<Vec<u8>>,
+    Vec<String>,
+    Vec<DateTime<Utc>>,
+    Vec<Uuid>,
+    Vec<Uuid>,
+);
+
+/// Every statement, for the SQL check.
+pub(crate) fn statements() -> Vec<&'static dyn Checked> {
+    vec![&LOAD_SAGAS, &LOAD_JOURNAL, &OPEN_SAGAS, &LANDED, &COUNT_RESUME, &COMMIT]
+}
+
+/// The arrays of [`COMMIT`], by name.
+#[derive(Default)]
+struct Arrays {
+    sagas: Vec<Uuid>,
+    shards: Vec<i16>,
+    epochs: Vec<i64>,
+    versions: Vec<i64>,
+    commits: Vec<Uuid>,
+    states: Vec<String>,
+    reasons: Vec<String>,
+    ended: Vec<bool>,
+    events: Vec<String>,
+    times: Vec<DateTime<Utc>>,
+    projected: Vec<Uuid>,
+    statuses: Vec<String>,
+    status_reasons: Vec<String>,
+    status_metadata: Vec<String>,
+    cancels: Vec<bool>,
+    message_sagas: Vec<Uuid>,
+    messages: Vec<Message>,
+    signals: Vec<Uuid>,
+    signal_sagas: Vec<Uuid>,
+}
+
+impl Arrays {
+    fn add(&mut self, t: &Transition) -> sqlx::Result<()> {
+        let json = |e: serde_json::Error| sqlx::Error::Encode(e.into());
+        let id = t.saga.uuid();
+        let time = t.events.last().and_then(|e| DateTime::from_timestamp_millis(e.at));
+        self.sagas.push(id);
+        self.shards.push(t.shard);
+        self.epochs.push(t.epoch);
+        self.versions.push(t.version);
+        self.commits.push(t.commit_id);
+        self.states.push(t.state.to_owned());
+        self.reasons.push(t.reason.clone());
+        self.ended.push(t.ended);
+        self.events.push(serde_json::to_string(&t.events).map_err(json)?);
+        self.times.push(time.unwrap_or_else(chassis::clock::now));
+        if let Some(projection) = &t.projection {
+            self.projected.push(id);
+            self.statuses.push(projection.status.to_owned());
+            self.status_reasons.push(projection.reason.clone());
+            self.status_metadata.push(serde_json::to_string(&projection.metadata).map_err(json)?);
+            self.cancels.push(projection.cancel_requested);
+        }
+        self.message_sagas.extend(t.messages.iter().map(|_| id));
+        self.messages.extend(t.messages.iter().cloned());
+        self.signals.extend(&t.signals);
+        self.signal_sagas.extend(t.signals.iter().map(|_| id));
+        Ok(())
+    }
+
+    fn parameters(self) -> CommitParameters {
+        let mut owned: Vec<(i16, i64)> =
+            self.shards.iter().copied().zip(self.epochs.iter().copied()).collect();
+        owned.sort_unstable();
+        owned.dedup();
+        let (shards, epochs) = owned.into_iter().unzip();
+        let outbox = Columns::of(&self.messages);
+        (
+            shards,
+            epochs,
+            self.sagas,
+            self.shards,
+            self.epochs,
+            self.versions,
+            self.commits,
+            self.states,
+            self.reasons,
+            self.ended,
+            self.events,
+            self.times,
+            self.projected,
+            self.statuses,
+            self.status_reasons,
+            self.status_metadata,
+            self.cancels,
+            self.message_sagas,
+            outbox.ids,
+            outbox.exchanges,
+            outbox.routing_keys,
+            outbox.kinds,
+            outbox.bodies,
+            outbox.headers,
+            outbox.times,
+            self.signals,
+            self.signal_sagas,
+        )
+    }
+}
+
+fn parameters(transitions: &[Transition]) -> sqlx::Result<CommitParameters> {
+    let mut sorted: Vec<&Transition> = transitions.iter().collect();
+    sorted.sort_by_key(|t| t.saga);
+    let mut arrays = Arrays::default();
+    for transition in sorted {
+        arrays.add(transition)?;
+    }
+    Ok(arrays.parameters())
+}
+
+/// Writes transitions of different sagas in one commit; the sagas that were won.
+///
+/// # Errors
+/// What the database said: nothing is known then.
+pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
+    let won = COMMIT.all(connection, parameters(transitions)?).await?;
+    Ok(won.into_iter().map(|(id,)| SagaId::from_uuid(id)).collect())
+}
+
+/// Loads sagas with their journals. Those that are not there are left out.
+///
+/// # Errors
+/// What the database said, or a journal that cannot be read.
+pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
+    let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
+    // One snapshot for both reads: a commit between them would show a version without its events.
+    let mut transaction = connection.begin().await?;
+    sqlx::query("set transaction isolation level repeatable read, read only")
+        .execute(&mut *transaction)
+        .await?;
+    let rows = LOAD_SAGAS.all(&mut transaction, (ids.clone(),)).await?;
+    let entries = LOAD_JOURNAL.all(&mut transaction, (ids,)).await?;
+    transaction.commit().await?;
+    let mut journals: HashMap<Uuid, Vec<Recorded>> = HashMap::new();
+    for (id, _, events) in entries {
+        let events: Vec<Recorded> =
+            serde_json::from_str(&events).map_err(|e| sqlx::Error::Decode(e.into()))?;
+        journals.entry(id).or_default().extend(events);
+    }
+    Ok(rows
+        .into_iter()
+        .map(|(id, shard, kind, definition_version, definition_hash, version, epoch, create_time)| Stored {
+            saga: SagaId::from_uuid(id),
+            shard,
+            kind,
+            definition_version,
+            definition_hash,
+            version,
+            epoch,
+            create_time,
+            events: journals.remove(&id).unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// The sagas of these shards that are not at their end: id, shard, state.
+///
+/// # Errors
+/// What the database said.
+pub async fn open_sagas(
+    connection: &mut PgConnection,
+    shards: &[i16],
+) -> sqlx::Result<Vec<(SagaId, i16, String)>> {
+    let rows = OPEN_SAGAS.all(connection, (shards.to_vec(),)).await?;
+    Ok(rows.into_iter().map(|(id, shard, state)| (SagaId::from_uuid(id), shard, state)).collect())
+}
+
+/// Counts a resume for sagas taken over from the dead; how many each has now. Sagas of lost shards are left out.
+///
+/// # Errors
+/// What the database said.
+pub async fn count_resumes(
+    connection: &mut PgConnection,
+    sagas: &[SagaId],
+    owned: &[(i16, i64)],
+) -> sqlx::Result<Vec<(SagaId, i32)>> {
+    let (shards, epochs) = owned.iter().copied().unzip();
+    let ids = sagas.iter().map(|s| s.uuid()).collect();
+    let rows = COUNT_RESUME.all(connection, (ids, shards, epochs)).await?;
+    Ok(rows.into_iter().map(|(id, resumes)| (SagaId::from_uuid(id), resumes)).collect())
+}
+
+/// Writes what queued while the last commit was in flight; with no added latency when idle.
+pub(crate) struct Writer {
+    pool: PgPool,
+    relay: Relay,
+    queue: mpsc::UnboundedReceiver<Transition>,
+    landed: mpsc::UnboundedSender<Vec<Landed>>,
+    stop: Stop,
+}
+
+/// Transitions in one commit at most.
+const GROUP: usize = 512;
+
+impl Writer {
+    /// Starts it; transitions go in, what became of them comes out.
+    pub(crate) fn start(
+        pool: PgPool,
+        relay: Relay,
+        landed: mpsc::UnboundedSender<Vec<Landed>>,
+        stop: &Stop,
+    ) -> mpsc::UnboundedSender<Transition> {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let writer = Self { pool, relay, queue, landed, stop: stop.clone() };
+        stop.spawn(writer.run());
+        sender
+    }
+
+    async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            let mut group = vec![first];
+            while group.len() < GROUP {
+                match self.queue.try_recv() {
+                    Ok(more) => group.push(more),
+                    Err(_) => break,
+                }
+            }
+            metrics::group(group.len());
+            let landed = self.write(group).await;
+            if self.landed.send(landed).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Until it is known what became of each.
+    async fn write(&self, mut group: Vec<Transition>) -> Vec<Landed> {
+        let mut known = Vec::new();
+        let mut wait = Duration::from_millis(20);
+        while !group.is_empty() {
+            match self.attempt(&group).await {
+                Ok(won) => {
+                    self.conclude(group, &won, &mut known);
+                    return known;
+                }
+                Err(error) => {
+                    tracing::warn!(sagas = group.len(), %error, "a group commit failed; reading it again")
+                }
+            }
+            // Stopping with an unknown commit is as a crash here: the next owner reads what landed.
+            if !self.stop.sleep(wait).await {
+                known.extend(group.iter().map(|t| Landed::No(t.saga)));
+                return known;
+            }
+            wait = (wait * 2).min(Duration::from_secs(1));
+            group = self.sort_out(group, &mut known).await;
+        }
+        known
+    }
+
+    async fn attempt(&self, group: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
+        let mut connection = self.pool.acquire().await?;
+        commit(&mut connection, group).await
+    }
+
+    fn conclude(&self, group: Vec<Transition>, won: &[SagaId], known: &mut Vec<Landed>) {
+        let won: std::collections::HashSet<_> = won.iter().collect();
+        for transition in group {
+            if won.contains(&transition.saga) {
+                self.relay.hand(transition.messages);
+                known.push(Landed::Yes(transition.saga));
+            } else {
+                known.push(Landed::No(transition.saga));
+            }
+        }
+    }
+
+    /// After an error: what landed is known, what could not have landed goes again, and whose version moved is lost.
+    async fn sort_out(&self, group: Vec<Transition>, known: &mut Vec<Landed>) -> Vec<Transition> {
+        let ids = group.iter().map(|t| t.saga.uuid()).collect();
+        let found = match self.pool.acquire().await {
+            Ok(mut connection) => LANDED.all(&mut connection, (ids,)).await,
+            Err(error) => Err(error),
+        };
+        let Ok(found) = found else { return group };
+        let found: HashMap<Uuid, (i64, Uuid)> =
+            found.into_iter().map(|(id, v, commit)| (id, (v, commit))).collect();
+        let mut again = Vec::new();
+        for transition in group {
+            match found.get(&transition.saga.uuid()) {
+                Some((_, commit)) if *commit == transition.commit_id => {
+                    self.relay.hand(transition.messages.clone());
+                    known.push(Landed::Yes(transition.saga));
+                }
+                Some((version, _)) if *version == transition.version => again.push(transition),
+                _ => known.push(Landed::No(transition.saga)),
+            }
+        }
+        again
+    }
+}

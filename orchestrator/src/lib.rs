@@ -1,0 +1,339 @@
+//! The orchestrator: decides, journals, calls, compensates, recovers; and the doors to orders and sagas.
+//!
+//! Where to look: what a saga is and does is pure, in [`saga`]; the kinds are in [`catalog`]; [`driver`] performs moves,
+//! [`journal`] commits them in groups, [`shard`] and [`ownership`](self) say who may, [`signal`] is what others say,
+//! [`participants`] calls, [`compensation`](self) hears answers, [`recovery`](self) loads. The doors are in [`api`].
+
+pub mod api;
+pub mod catalog;
+mod compensation;
+mod driver;
+mod hub;
+pub mod journal;
+mod metrics;
+mod ownership;
+pub mod participants;
+mod recovery;
+pub mod saga;
+mod settings;
+pub mod shard;
+pub mod signal;
+pub mod store;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chassis::{
+    batcher::{Batcher, Limits},
+    bus::{self, Bus, Queue},
+    cache::Cache,
+    database::Schema,
+    limiter::Limiter,
+    outbox::{Outbox, Relay, RelayOptions},
+    sql::Checked,
+    stop::Stop,
+};
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc};
+use tonic::service::RoutesBuilder;
+use uuid::Uuid;
+
+use self::{
+    catalog::{Registry, order::OrderSaga},
+    driver::{Channels, Driver, Input, Load},
+    hub::Hub,
+    journal::Writer,
+    ownership::{Keeper, Owned},
+    participants::{DispatchOptions, Participants},
+    signal::StoreSignals,
+    store::start::StartOrders,
+};
+pub use self::{participants::Callees, settings::Settings};
+
+/// The orchestrator's schema.
+pub const SCHEMA: Schema = Schema {
+    name: "orchestrator",
+    role: "amends_orchestrator",
+    migrations: &[(1, "first", include_str!("../../migrations/orchestrator/0001_first.sql"))],
+    grants: chassis::row_grants!("orchestrator"),
+};
+
+/// The orchestrator's outbox.
+#[must_use]
+pub fn outbox() -> Outbox {
+    Outbox::new("orchestrator", "orchestrator")
+}
+
+/// Every statement, for the SQL check.
+#[must_use]
+pub fn statements() -> Vec<&'static dyn Checked> {
+    [journal::statements(), shard::statements(), signal::statements(), store::statements()].concat()
+}
+
+/// What an orchestrator is given.
+pub struct Wiring {
+    /// Its own database.
+    pub pool: PgPool,
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// For order status reads; written after the commit.
+    pub cache: Arc<dyn Cache>,
+    /// For the limit of CreateOrder per merchant.
+    pub limiter: Arc<dyn Limiter>,
+    /// Who performs the steps.
+    pub callees: Callees,
+    /// This process, as others know it.
+    pub instance: Uuid,
+    /// No other process has this id (it stands in a locked data folder): what it owned before is its own at once.
+    pub lone: bool,
+    /// Where others find its doors, for people.
+    pub address: String,
+    /// When to stop.
+    pub stop: Stop,
+}
+
+/// Why an orchestrator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A definition breaks a rule.
+    #[error("a saga definition does not hold")]
+    Definition(#[from] saga::definition::DefinitionError),
+}
+
+/// A running orchestrator. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<api::Doors>,
+    bus: Arc<dyn Bus>,
+}
+
+impl Service {
+    /// Its gRPC services, for health.
+    pub const NAMES: &'static [&'static str] = &["amends.order.v1.Orders", "amends.saga.v1.Sagas"];
+
+    /// Starts it: driver, writer, relay, lease, recovery. All of it runs until `wiring.stop`.
+    ///
+    /// # Errors
+    /// When a definition breaks a rule.
+    pub fn start(settings: Settings, wiring: Wiring) -> Result<Self, Error> {
+        let Wiring { pool, bus, cache, limiter, callees, instance, lone, address, stop } = wiring;
+        let order = OrderSaga::new(millis(settings.order_deadline), millis(settings.answer_after));
+        let registry = Registry::new(vec![Arc::new(order)])?;
+        let (hub, load, owned) = (Hub::default(), Arc::new(Load::default()), Arc::new(Owned::default()));
+        let bell = Arc::new(Notify::new());
+        let in_hand = Arc::new(Mutex::new(HashSet::new()));
+
+        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let (returned_in, returned) = mpsc::unbounded_channel();
+        let (landed_in, landed) = mpsc::unbounded_channel();
+        let (loaded_in, loaded) = mpsc::unbounded_channel();
+        let (wanted, wanted_out) = mpsc::unbounded_channel();
+        let (discarded, discarded_out) = mpsc::unbounded_channel();
+        let (input, inputs) = mpsc::unbounded_channel();
+        let dispatch = DispatchOptions {
+            slice: 256,
+            breaker_failures: settings.breaker_failures,
+            breaker_cool_down: settings.breaker_cool_down,
+        };
+        let participants = Participants::start(&callees, dispatch, &returned_in, &stop);
+        let writer = Writer::start(pool.clone(), relay, landed_in, &stop);
+        stop.spawn(recovery::run(pool.clone(), wanted_out, loaded_in));
+        let channels = Channels { inputs, returned, landed, writer, loaded, wanted, discarded };
+        let driver = Driver::new(
+            registry.clone(),
+            participants.clone(),
+            hub.clone(),
+            Arc::clone(&load),
+            Arc::clone(&in_hand),
+            channels,
+        );
+        stop.spawn(driver.run());
+
+        let ears = Ears {
+            pool: pool.clone(),
+            owned: Arc::clone(&owned),
+            in_hand,
+            input: input.clone(),
+            stop: stop.clone(),
+        };
+        ears.start(&bell, discarded_out, settings.key_life);
+        let keeper = Keeper {
+            options: (*pool.connect_options()).clone(),
+            me: instance,
+            lone,
+            address,
+            definitions: registry.listed(),
+            lease: settings.lease,
+            every: settings.lease / 10,
+            owned: Arc::clone(&owned),
+            driver: input.clone(),
+            stop: stop.clone(),
+        };
+        stop.spawn(keeper.run());
+
+        let signals =
+            Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
+        let starts = Batcher::new(Arc::new(StartOrders { pool: pool.clone() }), Limits::default(), &stop);
+        let doors = api::Doors {
+            pool,
+            cache,
+            limiter,
+            catalog: callees.order,
+            registry,
+            hub,
+            load,
+            owned,
+            participants,
+            signals,
+            starts,
+            driver: input,
+            quotes: api::quotes(),
+            settings,
+            stop,
+        };
+        Ok(Self { inner: Arc::new(doors), bus })
+    }
+
+    /// Adds its gRPC services.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        api::register(&self.inner, routes);
+    }
+
+    /// Takes its queue.
+    ///
+    /// # Errors
+    /// What the bus said.
+    pub async fn subscribe(&self) -> Result<(), bus::Error> {
+        let replies = compensation::Replies { signals: self.inner.signals.clone() };
+        self.bus.subscribe(Queue::replies(), Arc::new(replies)).await
+    }
+
+    /// Whether it owns any shard: before that it accepts orders, and somebody else drives them.
+    #[must_use]
+    pub fn owns_shards(&self) -> bool {
+        !self.inner.owned.shards().is_empty()
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Hears signals, sweeps for open sagas, marks what was read, forgets what is old.
+#[derive(Clone)]
+struct Ears {
+    pool: PgPool,
+    owned: Arc<Owned>,
+    in_hand: Arc<Mutex<HashSet<Uuid>>>,
+    input: mpsc::UnboundedSender<Input>,
+    stop: Stop,
+}
+
+impl Ears {
+    fn start(self, bell: &Arc<Notify>, discarded: mpsc::UnboundedReceiver<Vec<Uuid>>, key_life: Duration) {
+        let stop = self.stop.clone();
+        stop.spawn(self.clone().hear(Arc::clone(bell)));
+        stop.spawn(self.clone().sweep());
+        stop.spawn(self.clone().discard(discarded));
+        stop.spawn(self.forget(key_life));
+    }
+
+    /// A look every 50 ms, or at once when a signal was stored here.
+    async fn hear(self, bell: Arc<Notify>) {
+        while !self.stop.is_wanted() {
+            tokio::select! {
+                () = self.stop.wanted() => return,
+                () = bell.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            let shards = self.shards();
+            if shards.is_empty() {
+                continue;
+            }
+            let in_hand: Vec<Uuid> = self.lock().iter().copied().collect();
+            let heard = match self.pool.acquire().await {
+                Ok(mut connection) => signal::unread(&mut connection, &shards, in_hand).await,
+                Err(error) => Err(error),
+            };
+            match heard {
+                Ok(signals) if signals.is_empty() => {}
+                Ok(signals) => {
+                    self.lock().extend(signals.iter().map(|s| s.id));
+                    let _ = self.input.send(Input::Heard(signals));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "signals cannot be read");
+                    self.stop.sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+
+    /// Repeats what acquiring a shard does: whoever is absent is loaded.
+    async fn sweep(self) {
+        let mut known = Vec::new();
+        let mut looks = 0_u32;
+        while self.stop.sleep(Duration::from_millis(100)).await {
+            let owned = self.owned.shards();
+            // At once when shards were gained, else every five seconds.
+            looks += 1;
+            if owned == known && looks < 50 {
+                continue;
+            }
+            looks = 0;
+            let shards: Vec<i16> = owned.iter().map(|(shard, _)| *shard).collect();
+            let found = match self.pool.acquire().await {
+                Ok(mut connection) => journal::open_sagas(&mut connection, &shards).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => {
+                    known = owned;
+                    let _ = self.input.send(Input::Swept(found));
+                }
+                Err(error) => tracing::warn!(%error, "open sagas cannot be listed"),
+            }
+        }
+    }
+
+    async fn discard(self, mut discarded: mpsc::UnboundedReceiver<Vec<Uuid>>) {
+        while let Some(ids) = discarded.recv().await {
+            let marked = match self.pool.acquire().await {
+                Ok(mut connection) => signal::mark_read(&mut connection, ids.clone()).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = marked {
+                tracing::warn!(%error, "signals cannot be marked read; they will be heard again");
+            }
+            let mut in_hand = self.lock();
+            for id in ids {
+                in_hand.remove(&id);
+            }
+        }
+    }
+
+    /// Idempotency keys live as long as promised, read signals for a day.
+    async fn forget(self, key_life: Duration) {
+        while self.stop.sleep(Duration::from_secs(60)).await {
+            let forgotten = async {
+                let mut connection = self.pool.acquire().await?;
+                store::start::forget_keys(&mut connection, millis(key_life) / 1000).await?;
+                signal::forget(&mut connection, 86_400).await
+            };
+            if let Err(error) = forgotten.await {
+                tracing::warn!(%error, "old keys and signals cannot be dropped");
+            }
+        }
+    }
+
+    fn shards(&self) -> Vec<i16> {
+        self.owned.shards().into_iter().map(|(shard, _)| shard).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Uuid>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,326 @@
+//! Outbound calls: one client and one dispatcher per step, the six outcomes, the breaker.
+//!
+//! Takes what waited as one slice, streams the replies, and says for each item which of the six outcomes it had. Retries
+//! nothing: when to try again is the definition's policy and the driver's sleep. An open breaker stops dispatch and
+//! spends no attempt.
+
+mod client;
+mod outcome;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chassis::{
+    breaker::{self, Breaker, Permit},
+    grpc::Callee,
+    stop::Stop,
+};
+use proto::{
+    inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
+    risk::v1 as risk,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tonic::Status;
+use types::SagaId;
+
+pub use self::outcome::CallOutcome;
+use self::{client::Client, outcome::classify_status};
+use crate::metrics;
+
+/// One step's item, typed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// order-svc.
+    Open(order::OpenItem),
+    /// order-svc.
+    Complete(order::CompleteItem),
+    /// inventory-svc.
+    Reserve(inventory::ReserveItem),
+    /// inventory-svc.
+    Commit(inventory::CommitItem),
+    /// risk-svc.
+    Screen(risk::ScreenItem),
+    /// payment-svc.
+    Charge(payment::ChargeItem),
+    /// ledger-svc.
+    Post(ledger::PostItem),
+}
+
+/// Who performs the steps.
+#[derive(Clone)]
+pub struct Callees {
+    /// order-svc.
+    pub order: Callee,
+    /// inventory-svc.
+    pub inventory: Callee,
+    /// risk-svc.
+    pub risk: Callee,
+    /// payment-svc.
+    pub payment: Callee,
+    /// ledger-svc.
+    pub ledger: Callee,
+}
+
+/// A call on its way.
+#[derive(Debug)]
+pub struct Dispatch {
+    /// Which saga.
+    pub saga: SagaId,
+    /// Which of its steps.
+    pub step: usize,
+    /// What is asked.
+    pub call: Call,
+    /// How long it may take.
+    pub time: Duration,
+    /// Not the first.
+    pub is_retry: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Returned {
+    /// Which saga.
+    pub saga: SagaId,
+    /// Which of its steps.
+    pub step: usize,
+    /// What it came to.
+    pub outcome: CallOutcome,
+}
+
+/// All dispatchers.
+#[derive(Clone)]
+pub struct Participants {
+    lanes: Arc<HashMap<&'static str, mpsc::UnboundedSender<Dispatch>>>,
+    breakers: Arc<HashMap<&'static str, Breaker>>,
+}
+
+/// How calls are dispatched.
+#[derive(Debug, Clone, Copy)]
+pub struct DispatchOptions {
+    /// Items in one exchange at most.
+    pub slice: usize,
+    /// Consecutive transport failures that open a breaker.
+    pub breaker_failures: u32,
+    /// How long an open breaker stays so at first; grows to ten times that.
+    pub breaker_cool_down: Duration,
+}
+
+/// The method that a call is for.
+fn lane(call: &Call) -> &'static str {
+    match call {
+        Call::Open(_) => "open",
+        Call::Complete(_) => "complete",
+        Call::Reserve(_) => "reserve",
+        Call::Commit(_) => "commit",
+        Call::Screen(_) => "screen",
+        Call::Charge(_) => "charge",
+        Call::Post(_) => "post",
+    }
+}
+
+impl Participants {
+    /// Starts the dispatchers. Outcomes go to `returned`.
+    pub fn start(
+        callees: &Callees,
+        options: DispatchOptions,
+        returned: &mpsc::UnboundedSender<Returned>,
+        stop: &Stop,
+    ) -> Self {
+        let breakers: HashMap<&'static str, Breaker> = ["order", "inventory", "risk", "payment", "ledger"]
+            .into_iter()
+            .map(|callee| {
+                let options = chassis::breaker::Options {
+                    failures: options.breaker_failures,
+                    cool_down_min: options.breaker_cool_down,
+                    cool_down_max: options.breaker_cool_down * 10,
+                    probes: 3,
+                };
+                (callee, Breaker::new(callee, options))
+            })
+            .collect();
+        let mut lanes = HashMap::new();
+        let mut open = |name: &'static str, callee: &'static str, exchanges: usize, client: Client| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            lanes.insert(name, sender);
+            let dispatcher = Dispatcher {
+                client,
+                breaker: breakers[callee].clone(),
+                slice: options.slice,
+                exchanges: Arc::new(Semaphore::new(exchanges)),
+                returned: returned.clone(),
+                budget: Arc::new(RetryBudget::default()),
+                stop: stop.clone(),
+            };
+            stop.spawn(dispatcher.run(receiver));
+        };
+        // Where the participant's work is one database batch, a second exchange only makes the batches smaller; a charge
+        // waits for the provider, so many go side by side.
+        open("open", "order", 2, Client::Order(callees.order.clone()));
+        open("complete", "order", 2, Client::Order(callees.order.clone()));
+        open("reserve", "inventory", 2, Client::Inventory(callees.inventory.clone()));
+        open("commit", "inventory", 2, Client::Inventory(callees.inventory.clone()));
+        open("screen", "risk", 2, Client::Risk(callees.risk.clone()));
+        open("charge", "payment", 64, Client::Payment(callees.payment.clone()));
+        open("post", "ledger", 2, Client::Ledger(callees.ledger.clone()));
+        Self { lanes: Arc::new(lanes), breakers: Arc::new(breakers) }
+    }
+
+    /// Queues a call. Its outcome comes back on the channel, always.
+    pub fn dispatch(&self, dispatch: Dispatch) {
+        if let Some(lane) = self.lanes.get(lane(&dispatch.call)) {
+            // A closed lane means that the process stops; the next owner calls again.
+            let _ = lane.send(dispatch);
+        }
+    }
+
+    /// The breaker of a callee, as in `inventory`.
+    #[must_use]
+    pub fn breaker(&self, callee: &str) -> Option<&Breaker> {
+        self.breakers.get(callee)
+    }
+}
+
+/// Retries may not outgrow the work: a failure takes a token, a success gives a tenth back, and below half only first
+/// attempts go out (gRPC's rule, proposal A6).
+#[derive(Debug)]
+struct RetryBudget(std::sync::Mutex<f64>);
+
+impl RetryBudget {
+    const FULL: f64 = 100.0;
+
+    fn count(&self, success: bool) {
+        let mut tokens = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *tokens = if success { (*tokens + 0.1).min(Self::FULL) } else { (*tokens - 1.0).max(0.0) };
+    }
+
+    fn allows_retries(&self) -> bool {
+        let mut tokens = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Some retries always go, or nothing would ever fill it again.
+        *tokens = (*tokens + 0.02).min(Self::FULL);
+        *tokens > Self::FULL / 2.0
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self(std::sync::Mutex::new(Self::FULL))
+    }
+}
+
+struct Dispatcher {
+    client: Client,
+    breaker: Breaker,
+    slice: usize,
+    exchanges: Arc<Semaphore>,
+    returned: mpsc::UnboundedSender<Returned>,
+    budget: Arc<RetryBudget>,
+    stop: Stop,
+}
+
+impl Dispatcher {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<Dispatch>) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = self.stop.wanted() => return,
+                first = queue.recv() => first,
+            };
+            let Some(first) = first else { return };
+            // The place is taken before the queue is drained, so that what waits for a place grows the slice.
+            let Ok(place) = Arc::clone(&self.exchanges).acquire_owned().await else { return };
+            let mut slice = vec![first];
+            while slice.len() < self.slice {
+                match queue.try_recv() {
+                    Ok(more) => slice.push(more),
+                    Err(_) => break,
+                }
+            }
+            if !self.budget.allows_retries() {
+                let (retries, fresh) = slice.into_iter().partition(|d| d.is_retry);
+                self.give_back(retries, "the retry budget is spent", Duration::from_secs(1));
+                slice = fresh;
+            }
+            if slice.is_empty() {
+                continue;
+            }
+            match self.breaker.permit(slice.len()) {
+                Ok(permit) => {
+                    let over = slice.split_off(permit.granted().min(slice.len()));
+                    self.give_back(over, "the breaker is half open", Duration::from_millis(250));
+                    let exchange = Exchange {
+                        client: self.client.clone(),
+                        returned: self.returned.clone(),
+                        budget: Arc::clone(&self.budget),
+                    };
+                    self.stop.spawn(async move {
+                        exchange.run(slice, permit).await;
+                        drop(place);
+                    });
+                }
+                Err(open) => self.give_back(slice, "the breaker is open", open.retry_after),
+            }
+        }
+    }
+
+    fn give_back(&self, slice: Vec<Dispatch>, why: &str, retry_after: Duration) {
+        for dispatch in slice {
+            let outcome = CallOutcome::NotSent { reason: why.to_owned(), spent: false, retry_after };
+            let _ = self.returned.send(Returned { saga: dispatch.saga, step: dispatch.step, outcome });
+        }
+    }
+}
+
+struct Exchange {
+    client: Client,
+    returned: mpsc::UnboundedSender<Returned>,
+    budget: Arc<RetryBudget>,
+}
+
+impl Exchange {
+    /// Sends one slice. grpc-timeout is that of the latest item; each item carries its own.
+    async fn run(self, slice: Vec<Dispatch>, mut permit: Permit) {
+        let time = slice.iter().map(|d| d.time).max().unwrap_or_default();
+        let mut open: HashMap<String, (SagaId, usize)> =
+            slice.iter().map(|d| (d.saga.to_string(), (d.saga, d.step))).collect();
+        metrics::slice(slice.len());
+        let calls = slice.into_iter().map(|d| d.call).collect();
+        // A little longer than what the callee was told, so that its own answer comes first.
+        let outcome = tokio::time::timeout(time + Duration::from_millis(500), async {
+            self.client
+                .exchange(calls, time, |saga_id, outcome| self.one(&mut open, &mut permit, &saga_id, outcome))
+                .await
+        })
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        let rest = open;
+        let status = match outcome {
+            // The stream ended well, but somebody was left out: as unknown as a broken stream.
+            Ok(()) if rest.is_empty() => return,
+            Ok(()) => Status::unknown("the stream ended without an answer for this item"),
+            Err(status) => status,
+        };
+        let outcome = classify_status(&status);
+        if matches!(outcome, CallOutcome::InDoubt { .. } | CallOutcome::NotSent { .. }) {
+            permit.transport_failure();
+        }
+        for (_, (saga, step)) in rest {
+            self.budget.count(false);
+            let _ = self.returned.send(Returned { saga, step, outcome: outcome.clone() });
+        }
+    }
+
+    fn one(
+        &self,
+        open: &mut HashMap<String, (SagaId, usize)>,
+        permit: &mut Permit,
+        saga_id: &str,
+        outcome: CallOutcome,
+    ) {
+        // A duplicate, or an answer nobody asked for: the first one counts.
+        let Some((saga, step)) = open.remove(saga_id) else { return };
+        // One item that cannot be processed says nothing about its participant; being too busy does.
+        let busy = matches!(outcome, CallOutcome::NotSent { spent: false, .. });
+        permit.item(if busy { breaker::Outcome::Failed } else { breaker::Outcome::Ok });
+        self.budget.count(!matches!(outcome, CallOutcome::NotSent { .. } | CallOutcome::InDoubt { .. }));
+        let _ = self.returned.send(Returned { saga, step, outcome });
+    }
+}

@@ -1,0 +1,109 @@
+//! The generated clients, one arm per step: a slice goes out, its stream of answers comes back.
+
+use std::time::Duration;
+
+use chassis::grpc::{Callee, MAX_SLICE_MESSAGE};
+use proto::{
+    inventory::v1 as inventory,
+    ledger::v1 as ledger,
+    order::v1 as order,
+    payment::v1 as payment,
+    risk::v1 as risk,
+    step::{Answer, Reply},
+};
+use tonic::{Status, Streaming};
+
+use super::{
+    Call, lane,
+    outcome::{CallOutcome, classify},
+};
+
+/// A participant's client.
+#[derive(Clone)]
+pub(super) enum Client {
+    Order(Callee),
+    Inventory(Callee),
+    Risk(Callee),
+    Payment(Callee),
+    Ledger(Callee),
+}
+
+/// Picks the items of one kind out of a slice; a lane never mixes them.
+macro_rules! items {
+    ($calls:expr, $kind:ident) => {
+        $calls
+            .into_iter()
+            .filter_map(|call| match call {
+                Call::$kind(item) => Some(item),
+                _ => None,
+            })
+            .collect()
+    };
+}
+
+/// Sends a slice with one client method and reads its stream.
+macro_rules! send {
+    ($client:ident, $callee:expr, $method:ident, $package:ident::$request:ident, $kind:ident, $calls:expr, $time:expr, $each:expr) => {{
+        let mut client = $client::new($callee)
+            .max_decoding_message_size(MAX_SLICE_MESSAGE)
+            .max_encoding_message_size(MAX_SLICE_MESSAGE);
+        let mut request = tonic::Request::new($package::$request { items: items!($calls, $kind) });
+        request.set_timeout($time);
+        read(client.$method(request).await?.into_inner(), $each).await
+    }};
+}
+
+impl Client {
+    /// Sends one slice of one method and tells each answer as it comes.
+    pub(super) async fn exchange(
+        &self,
+        calls: Vec<Call>,
+        time: Duration,
+        each: impl FnMut(String, CallOutcome) + Send,
+    ) -> Result<(), Status> {
+        use inventory::inventory_steps_client::InventoryStepsClient;
+        use ledger::ledger_steps_client::LedgerStepsClient;
+        use order::order_steps_client::OrderStepsClient;
+        use payment::payment_steps_client::PaymentStepsClient;
+        use risk::risk_steps_client::RiskStepsClient;
+        let Some(first) = calls.first() else { return Ok(()) };
+        match (self.clone(), lane(first)) {
+            (Self::Order(c), "open") => {
+                send!(OrderStepsClient, c, open, order::OpenRequest, Open, calls, time, each)
+            }
+            (Self::Order(c), _) => {
+                send!(OrderStepsClient, c, complete, order::CompleteRequest, Complete, calls, time, each)
+            }
+            (Self::Inventory(c), "reserve") => {
+                send!(InventoryStepsClient, c, reserve, inventory::ReserveRequest, Reserve, calls, time, each)
+            }
+            (Self::Inventory(c), _) => {
+                send!(InventoryStepsClient, c, commit, inventory::CommitRequest, Commit, calls, time, each)
+            }
+            (Self::Risk(c), _) => {
+                send!(RiskStepsClient, c, screen, risk::ScreenRequest, Screen, calls, time, each)
+            }
+            (Self::Payment(c), _) => {
+                send!(PaymentStepsClient, c, charge, payment::ChargeRequest, Charge, calls, time, each)
+            }
+            (Self::Ledger(c), _) => {
+                send!(LedgerStepsClient, c, post, ledger::PostRequest, Post, calls, time, each)
+            }
+        }
+    }
+}
+
+async fn read<R, D>(
+    mut stream: Streaming<R>,
+    mut each: impl FnMut(String, CallOutcome) + Send,
+) -> Result<(), Status>
+where
+    R: Reply<Says = Answer<D>>,
+    D: prost::Message,
+{
+    while let Some(reply) = stream.message().await? {
+        let (saga_id, _, says) = reply.open();
+        each(saga_id, classify(says));
+    }
+    Ok(())
+}

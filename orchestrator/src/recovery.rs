@@ -1,0 +1,123 @@
+//! Taking sagas from their journals: what acquiring a shard does, and what a sweep repeats.
+//!
+//! There is no second path: a saga that was loaded gets the same moves from the same functions as one that has just
+//! moved. This only reads, and counts how often a saga was in hand when its owner died.
+
+use std::collections::HashMap;
+
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+use types::SagaId;
+
+use crate::journal::{self, Stored};
+
+/// Sagas to be loaded.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// Which.
+    pub sagas: Vec<SagaId>,
+    /// Those of them whose owner died with work in hand.
+    pub resumed: Vec<SagaId>,
+    /// The shards that this instance owns, with their epochs.
+    pub owned: Vec<(i16, i64)>,
+}
+
+/// Sagas that were asked for.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Which were asked for.
+    pub asked: Vec<SagaId>,
+    /// Those that are there; none when the database could not be asked.
+    pub stored: Option<Vec<Stored>>,
+    /// How often each was resumed without 30 s of life in between.
+    pub resumes: HashMap<SagaId, i32>,
+}
+
+/// Sagas read in one go.
+const CHUNK: usize = 200;
+
+/// Loads what is wanted until nobody wants anything.
+pub(crate) async fn run(
+    pool: PgPool,
+    mut wanted: mpsc::UnboundedReceiver<Wanted>,
+    loaded: mpsc::UnboundedSender<Loaded>,
+) {
+    while let Some(want) = wanted.recv().await {
+        for asked in want.sagas.chunks(CHUNK) {
+            let resumed: Vec<SagaId> = asked.iter().copied().filter(|s| want.resumed.contains(s)).collect();
+            let (stored, resumes) = match load(&pool, asked, &resumed, &want.owned).await {
+                Ok((stored, resumes)) => (Some(stored), resumes),
+                Err(error) => {
+                    tracing::warn!(sagas = asked.len(), %error, "cannot load sagas; the next sweep tries again");
+                    (None, HashMap::new())
+                }
+            };
+            if loaded.send(Loaded { asked: asked.to_vec(), stored, resumes }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn load(
+    pool: &PgPool,
+    asked: &[SagaId],
+    resumed: &[SagaId],
+    owned: &[(i16, i64)],
+) -> sqlx::Result<(Vec<Stored>, HashMap<SagaId, i32>)> {
+    let mut connection = pool.acquire().await?;
+    let resumes = match resumed {
+        [] => HashMap::new(),
+        resumed => journal::count_resumes(&mut connection, resumed, owned).await?.into_iter().collect(),
+    };
+    Ok((journal::load(&mut connection, asked).await?, resumes))
+}
+
+/// What to do with the open sagas of a shard: pure.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub(crate) struct Plan {
+    /// Load these: they are not in the registry.
+    pub load: Vec<SagaId>,
+    /// Of those, the ones whose owner died with work in hand.
+    pub resumed: Vec<SagaId>,
+}
+
+/// Sorts what was found: only absent ids are taken, and only after a death does work in hand count as resumed.
+pub(crate) fn plan(
+    found: &[(SagaId, i16, String)],
+    is_known: impl Fn(SagaId) -> bool,
+    died: impl Fn(i16) -> bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    for (saga, shard, state) in found {
+        if is_known(*saga) {
+            continue;
+        }
+        plan.load.push(*saga);
+        if died(*shard) && matches!(state.as_str(), "RUNNING" | "COMPENSATING") {
+            plan.resumed.push(*saga);
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn only_absent_sagas_are_loaded_and_only_work_in_hand_counts_as_resumed() {
+        let saga = |n| SagaId::from_uuid(Uuid::from_u128(n));
+        let found = [
+            (saga(1), 0, "RUNNING".to_owned()),
+            (saga(2), 0, "WAITING".to_owned()),
+            (saga(3), 1, "COMPENSATING".to_owned()),
+            (saga(4), 1, "RUNNING".to_owned()),
+        ];
+        let plan = plan(&found, |s| s == saga(4), |shard| shard == 0);
+        assert_eq!(plan.load, [saga(1), saga(2), saga(3)]);
+        assert_eq!(plan.resumed, [saga(1)]);
+    }
+}

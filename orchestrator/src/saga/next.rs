@@ -1,0 +1,233 @@
+//! What follows from what is known.
+//!
+//! The same answer for a saga that has just moved and for one that was just loaded: recovery is the normal path. A
+//! driver performs the moves it is given, records what came of them, and asks again.
+
+use std::collections::BTreeMap;
+
+use super::{
+    definition::{Definition, StepDef, StepKind},
+    event::Outcome,
+    state::{Back, Forward, Phase, State, StepState},
+};
+
+/// What to do next. Steps are positions in the definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// Call the step.
+    Call(usize),
+    /// Send the command that takes the step back.
+    Compensate(usize),
+    /// Nothing before that time (milliseconds since 1970), unless somebody says something.
+    WaitUntil(i64),
+    /// Decide that from here it only goes forward.
+    PassPivot,
+    /// Decide to go back.
+    TurnRound {
+        /// UPPER_SNAKE.
+        reason: String,
+        /// Details.
+        metadata: BTreeMap<String, String>,
+        /// The steps to take back.
+        take_back: Vec<usize>,
+    },
+    /// Decide the end.
+    Finish(Outcome),
+    /// Leave it to a person.
+    Park {
+        /// UPPER_SNAKE.
+        reason: &'static str,
+        /// For people.
+        detail: String,
+    },
+}
+
+/// What follows. Decisions come alone; calls and waits come together.
+#[must_use]
+pub fn next(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
+    if state.parked.is_some() {
+        return Vec::new();
+    }
+    match state.phase {
+        Phase::Ended(_) => Vec::new(),
+        Phase::Forward => forward(definition, state, now),
+        Phase::Back => back(definition, state, now),
+    }
+}
+
+fn forward(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
+    let steps = || definition.steps.iter().zip(&state.steps);
+    let stage = steps().find(|(_, step)| !is_passed(step)).map(|(def, _)| def.stage);
+    let may_turn = !state.pivot_passed && !pivot_called(definition, state);
+    // Refusals first: they name the reason best.
+    if let Some((def, reason, metadata)) = steps().find_map(|(def, step)| match &step.forward {
+        Forward::Refused { reason, metadata } => Some((def, reason, metadata)),
+        Forward::Idle
+        | Forward::Pending { .. }
+        | Forward::Done { .. }
+        | Forward::Fenced
+        | Forward::Skipped => None,
+    }) {
+        let mut metadata = metadata.clone();
+        metadata.insert("step".into(), def.name.to_string());
+        return if state.pivot_passed {
+            vec![Move::Park {
+                reason: "REFUSED_AFTER_PIVOT",
+                detail: format!("{} refused: {reason}", def.name),
+            }]
+        } else {
+            vec![turn(definition, state, reason.clone(), metadata)]
+        };
+    }
+    if may_turn {
+        if state.compensation_forced {
+            return vec![turn(definition, state, "FORCED".into(), BTreeMap::new())];
+        }
+        if let Some(why) = &state.cancel_requested {
+            return vec![turn(
+                definition,
+                state,
+                "CANCEL_REQUESTED".into(),
+                BTreeMap::from([("why".into(), why.clone())]),
+            )];
+        }
+    }
+    let Some(stage) = stage else {
+        // Every step is done; a saga whose pivot is its end passes it on the way.
+        return vec![if state.pivot_passed { Move::Finish(Outcome::Completed) } else { Move::PassPivot }];
+    };
+    if stage >= definition.pivot && !state.pivot_passed {
+        return vec![Move::PassPivot];
+    }
+    if may_turn && state.review_since.is_none() && now >= state.deadline {
+        return vec![turn(definition, state, "DEADLINE_EXCEEDED".into(), BTreeMap::new())];
+    }
+    let mut moves = Vec::new();
+    for (position, (def, step)) in steps().enumerate().filter(|(_, (def, _))| def.stage == stage) {
+        match act(def, step, position, now) {
+            Act::Nothing => {}
+            Act::Do(one) => moves.push(one),
+            Act::GiveUp => {
+                let metadata = BTreeMap::from([
+                    ("step".to_owned(), def.name.to_string()),
+                    ("attempts".to_owned(), step.attempts.to_string()),
+                    ("last_failure".to_owned(), step.last_failure.clone()),
+                ]);
+                return vec![if may_turn {
+                    turn(definition, state, "STEP_FAILED".into(), metadata)
+                } else {
+                    let detail = format!(
+                        "{} brought nothing in {} attempts: {}",
+                        def.name, step.attempts, step.last_failure
+                    );
+                    Move::Park { reason: "PIVOT_IN_DOUBT", detail }
+                }];
+            }
+            Act::Park(one) => return vec![one],
+        }
+    }
+    if may_turn && state.review_since.is_none() {
+        moves.push(Move::WaitUntil(state.deadline));
+    }
+    moves
+}
+
+enum Act {
+    Nothing,
+    Do(Move),
+    GiveUp,
+    Park(Move),
+}
+
+fn act(def: &StepDef, step: &StepState, position: usize, now: i64) -> Act {
+    if step.calling {
+        return Act::Nothing;
+    }
+    match &step.forward {
+        Forward::Done { .. } | Forward::Skipped | Forward::Refused { .. } => Act::Nothing,
+        Forward::Fenced => Act::Park(Move::Park {
+            reason: "FENCED",
+            detail: format!("{} says that its compensation came first, but this saga goes forward", def.name),
+        }),
+        Forward::Pending { until, .. } if now < *until => Act::Do(Move::WaitUntil(*until)),
+        Forward::Idle if def.retry.budget > 0 && step.attempts >= def.retry.budget => Act::GiveUp,
+        Forward::Idle | Forward::Pending { .. } if now < step.not_before => {
+            Act::Do(Move::WaitUntil(step.not_before))
+        }
+        Forward::Idle | Forward::Pending { .. } => Act::Do(Move::Call(position)),
+    }
+}
+
+fn is_passed(step: &StepState) -> bool {
+    matches!(step.forward, Forward::Done { .. } | Forward::Skipped)
+}
+
+/// Whether the step that is itself the pivot may have been called: it may once every stage before it is done.
+fn pivot_called(definition: &Definition, state: &State) -> bool {
+    definition.steps.iter().zip(&state.steps).any(|(def, step)| {
+        def.kind == StepKind::Pivot
+            && (step.called || step.calling)
+            && definition.steps.iter().zip(&state.steps).all(|(d, s)| d.stage >= def.stage || is_passed(s))
+    })
+}
+
+/// Every called step that has a compensation is taken back; not one that was refused, since it left nothing.
+fn turn(definition: &Definition, state: &State, reason: String, metadata: BTreeMap<String, String>) -> Move {
+    let take_back = definition
+        .steps
+        .iter()
+        .zip(&state.steps)
+        .enumerate()
+        .filter(|(_, (def, step))| {
+            let left_nothing = matches!(step.forward, Forward::Refused { .. } | Forward::Skipped);
+            def.command().is_some() && step.called && !left_nothing
+        })
+        .map(|(position, _)| position)
+        .collect();
+    Move::TurnRound { reason, metadata, take_back }
+}
+
+fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
+    let wanted: Vec<_> = definition
+        .steps
+        .iter()
+        .zip(&state.steps)
+        .enumerate()
+        .filter(|(_, (_, step))| step.back != Back::None && !step.is_taken_back())
+        .collect();
+    // The command that declares the end goes last, and only when every other one was answered.
+    let (last, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, (def, _))| def.declares_end());
+    let open = |step: &StepState| !matches!(step.back, Back::Parked { .. });
+    let moves: Vec<_> =
+        match others.iter().filter(|(_, (_, step))| open(step)).map(|(_, (def, _))| def.stage).max() {
+            Some(stage) => others
+                .iter()
+                .filter(|(_, (def, step))| def.stage == stage && open(step))
+                .map(|(position, (_, step))| send(definition, step, *position, now))
+                .collect(),
+            None if others.is_empty() => last
+                .iter()
+                .filter(|(_, (_, step))| open(step))
+                .map(|(position, (_, step))| send(definition, step, *position, now))
+                .collect(),
+            // Only parked ones are left besides the last: a person is needed.
+            None => Vec::new(),
+        };
+    if moves.is_empty() && others.is_empty() && last.is_empty() {
+        return vec![Move::Finish(Outcome::Compensated)];
+    }
+    moves
+}
+
+fn send(definition: &Definition, step: &StepState, position: usize, now: i64) -> Move {
+    match &step.back {
+        Back::Sent { at, .. } => {
+            let times = 1_i64 << step.commands.saturating_sub(1).min(4);
+            let due = at.saturating_add(definition.answer_ms.saturating_mul(times.min(10)));
+            if now >= due { Move::Compensate(position) } else { Move::WaitUntil(due) }
+        }
+        Back::None | Back::Wanted | Back::Done | Back::NotApplied | Back::Parked { .. } => {
+            Move::Compensate(position)
+        }
+    }
+}

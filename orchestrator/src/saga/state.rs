@@ -1,0 +1,531 @@
+//! What is known of a saga, and how each fact changes it.
+
+use std::collections::BTreeMap;
+
+use types::StepName;
+
+use super::event::{Event, Outcome, Resolution};
+
+/// Which way it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Towards completion.
+    Forward,
+    /// Back to where nothing is left.
+    Back,
+    /// At its end.
+    Ended(Outcome),
+}
+
+/// What is known of a step's forward action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forward {
+    /// No answer yet.
+    Idle,
+    /// The participant needs time.
+    Pending {
+        /// To be asked again then.
+        until: i64,
+        /// Whom it waits for.
+        action: String,
+    },
+    /// Done.
+    Done {
+        /// What it gave.
+        output: String,
+    },
+    /// Refused for ever.
+    Refused {
+        /// Why.
+        reason: String,
+        /// Details.
+        metadata: BTreeMap<String, String>,
+    },
+    /// Its compensation came first.
+    Fenced,
+    /// Not part of this saga.
+    Skipped,
+}
+
+/// What is known of a step's compensation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Back {
+    /// Not wanted.
+    None,
+    /// Wanted, and not sent yet.
+    Wanted,
+    /// Sent, not answered.
+    Sent {
+        /// The last command's message id.
+        message_id: String,
+        /// When it left.
+        at: i64,
+    },
+    /// Taken back.
+    Done,
+    /// There was nothing to take back.
+    NotApplied,
+    /// Waits for a person; the others go on.
+    Parked {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepState {
+    /// Its name.
+    pub name: StepName,
+    /// Its action.
+    pub forward: Forward,
+    /// Its compensation.
+    pub back: Back,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// One attempt may have happened without an answer; only a final outcome clears it.
+    pub doubt: bool,
+    /// Not to be called before.
+    pub not_before: i64,
+    /// Why the last attempt brought nothing.
+    pub last_failure: String,
+    /// Commands sent.
+    pub commands: u32,
+    /// First and last time anything was heard of it.
+    pub times: Option<(i64, i64)>,
+    /// Memory only: it may have been called. True for every step of a saga that was loaded.
+    pub called: bool,
+    /// Memory only: a call is under way.
+    pub calling: bool,
+}
+
+/// A saga that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParkedState {
+    /// UPPER_SNAKE.
+    pub reason: String,
+    /// For people.
+    pub detail: String,
+}
+
+/// All that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Which way it goes.
+    pub phase: Phase,
+    /// In the definition's order.
+    pub steps: Vec<StepState>,
+    /// From here it only goes forward.
+    pub pivot_passed: bool,
+    /// Past it, before the pivot, it turns round.
+    pub deadline: i64,
+    /// Since when a person reviews it: that time does not count.
+    pub review_since: Option<i64>,
+    /// Somebody wants it taken back.
+    pub cancel_requested: Option<String>,
+    /// A person wants it taken back.
+    pub compensation_forced: bool,
+    /// Why it turned round.
+    pub turned: Option<(String, BTreeMap<String, String>)>,
+    /// It waits for a person.
+    pub parked: Option<ParkedState>,
+    /// When it started and when anything was last heard.
+    pub times: (i64, i64),
+}
+
+/// In one word, for people and for the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Label {
+    /// Calls are made.
+    Running,
+    /// Waits for somebody outside.
+    Waiting,
+    /// Goes back.
+    Compensating,
+    /// At its end, all done.
+    Completed,
+    /// At its end, all made good.
+    Compensated,
+    /// Waits for a person.
+    Parked,
+}
+
+impl Label {
+    /// As the row stores it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Waiting => "WAITING",
+            Self::Compensating => "COMPENSATING",
+            Self::Completed => "COMPLETED",
+            Self::Compensated => "COMPENSATED",
+            Self::Parked => "PARKED",
+        }
+    }
+}
+
+/// An event that this state cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a saga in {phase:?} cannot take {event}")]
+pub struct IllegalEvent {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What came.
+    pub event: String,
+}
+
+impl State {
+    /// Begins with a `Started` event.
+    ///
+    /// # Errors
+    /// `IllegalEvent` for any other.
+    pub fn start(event: &Event, at: i64) -> Result<Self, IllegalEvent> {
+        let Event::Started { steps, skipped, deadline, .. } = event else {
+            return Err(IllegalEvent { phase: Phase::Forward, event: format!("{event:?} as its first") });
+        };
+        let steps = steps
+            .iter()
+            .map(|name| StepState {
+                name: name.clone(),
+                forward: if skipped.contains(name) { Forward::Skipped } else { Forward::Idle },
+                back: Back::None,
+                attempts: 0,
+                doubt: false,
+                not_before: 0,
+                last_failure: String::new(),
+                commands: 0,
+                times: None,
+                called: false,
+                calling: false,
+            })
+            .collect();
+        Ok(Self {
+            phase: Phase::Forward,
+            steps,
+            pivot_passed: false,
+            deadline: *deadline,
+            review_since: None,
+            cancel_requested: None,
+            compensation_forced: false,
+            turned: None,
+            parked: None,
+            times: (at, at),
+        })
+    }
+
+    /// Takes a saga back from its journal. An earlier owner may have called anything, and may still: every step counts
+    /// as called.
+    ///
+    /// # Errors
+    /// `IllegalEvent` when the journal is not one.
+    pub fn load<'e>(mut journal: impl Iterator<Item = (&'e Event, i64)>) -> Result<Self, IllegalEvent> {
+        let none = || IllegalEvent { phase: Phase::Forward, event: "an empty journal".into() };
+        let (first, at) = journal.next().ok_or_else(none)?;
+        let mut state = Self::start(first, at)?;
+        for (event, at) in journal {
+            state.apply(event, at)?;
+        }
+        for step in &mut state.steps {
+            step.called = true;
+        }
+        Ok(state)
+    }
+
+    /// The position of a step.
+    #[must_use]
+    pub fn position(&self, name: &StepName) -> Option<usize> {
+        self.steps.iter().position(|s| s.name == *name)
+    }
+
+    /// Changes the state by a fact. Facts that come twice or too late change nothing and are legal; an end never
+    /// changes.
+    ///
+    /// # Errors
+    /// `IllegalEvent` for what cannot happen: a second start, a fact about a step that is not there, a decision against
+    /// the phase, anything but a late answer after the end.
+    pub fn apply(&mut self, event: &Event, at: i64) -> Result<(), IllegalEvent> {
+        let position = event.step().map(|name| self.position(name).ok_or(()));
+        let illegal = |state: &Self| IllegalEvent { phase: state.phase, event: format!("{event:?}") };
+        let step = match position {
+            None => None,
+            Some(Ok(position)) => Some(position),
+            Some(Err(())) => return Err(illegal(self)),
+        };
+        if let Phase::Ended(_) = self.phase {
+            return if is_late_word(event) { Ok(()) } else { Err(illegal(self)) };
+        }
+        let taken = match step {
+            Some(position) => self.apply_to_step(position, event, at),
+            None => self.apply_to_saga(event),
+        };
+        if !taken {
+            return Err(illegal(self));
+        }
+        self.times.1 = self.times.1.max(at);
+        if let Some(step) = step.and_then(|position| self.steps.get_mut(position)) {
+            step.times = Some(step.times.map_or((at, at), |(first, _)| (first, at)));
+        }
+        Ok(())
+    }
+
+    fn apply_to_saga(&mut self, event: &Event) -> bool {
+        match event {
+            Event::CancelRequested { reason } => {
+                self.cancel_requested.get_or_insert_with(|| reason.clone());
+                true
+            }
+            Event::CompensationForced { .. } => {
+                let possible = self.phase == Phase::Forward && !self.pivot_passed;
+                if possible {
+                    self.compensation_forced = true;
+                    self.parked = None;
+                }
+                possible
+            }
+            Event::TurnedRound { reason, metadata, take_back } => {
+                self.turn_round(reason, metadata, take_back)
+            }
+            Event::PivotPassed => {
+                let possible = self.phase == Phase::Forward && !self.pivot_passed;
+                self.pivot_passed = true;
+                possible
+            }
+            Event::Parked { reason, detail } => {
+                self.parked = Some(ParkedState { reason: reason.clone(), detail: detail.clone() });
+                true
+            }
+            Event::Retried { .. } => {
+                self.parked = None;
+                self.freshen();
+                true
+            }
+            Event::Finished { outcome } => {
+                let possible = match outcome {
+                    Outcome::Completed => self.phase == Phase::Forward,
+                    Outcome::Compensated => self.phase == Phase::Back,
+                };
+                if possible {
+                    self.phase = Phase::Ended(*outcome);
+                    self.parked = None;
+                }
+                possible
+            }
+            Event::Started { .. }
+            | Event::AttemptFailed { .. }
+            | Event::StepPending { .. }
+            | Event::StepDone { .. }
+            | Event::StepRefused { .. }
+            | Event::StepFenced { .. }
+            | Event::CommandSent { .. }
+            | Event::CommandAnswered { .. }
+            | Event::CommandDead { .. }
+            | Event::Resolved { .. } => false,
+        }
+    }
+
+    fn turn_round(
+        &mut self,
+        reason: &str,
+        metadata: &BTreeMap<String, String>,
+        take_back: &[StepName],
+    ) -> bool {
+        if self.phase != Phase::Forward || self.pivot_passed {
+            return false;
+        }
+        self.phase = Phase::Back;
+        self.turned = Some((reason.to_owned(), metadata.clone()));
+        self.parked = None;
+        for step in &mut self.steps {
+            if take_back.contains(&step.name) {
+                step.back = Back::Wanted;
+            }
+        }
+        true
+    }
+
+    /// Gives every unfinished step and command a fresh budget.
+    fn freshen(&mut self) {
+        for step in &mut self.steps {
+            if matches!(step.forward, Forward::Idle | Forward::Pending { .. } | Forward::Fenced) {
+                step.attempts = 0;
+                step.not_before = 0;
+                if step.forward == Forward::Fenced && self.phase == Phase::Forward {
+                    step.forward = Forward::Idle;
+                }
+            }
+            if matches!(step.back, Back::Parked { .. } | Back::Sent { .. }) {
+                step.back = Back::Wanted;
+            }
+        }
+    }
+
+    fn apply_to_step(&mut self, position: usize, event: &Event, at: i64) -> bool {
+        let deadline = &mut self.deadline;
+        let review = &mut self.review_since;
+        let Some(step) = self.steps.get_mut(position) else { return false };
+        if step.forward == Forward::Skipped {
+            return false;
+        }
+        match event {
+            Event::AttemptFailed { doubt, spent, reason, not_before, .. } => {
+                step.calling = false;
+                step.doubt |= doubt & !step.is_final();
+                step.attempts += u32::from(*spent);
+                step.not_before = *not_before;
+                step.last_failure.clone_from(reason);
+            }
+            Event::StepPending { until, action, .. } => {
+                step.calling = false;
+                if !step.is_final() {
+                    if action == "REVIEW" && review.is_none() {
+                        *review = Some(at);
+                    }
+                    step.forward = Forward::Pending { until: *until, action: action.clone() };
+                }
+            }
+            Event::StepDone { output, .. } => {
+                step.conclude(Forward::Done { output: output.clone() }, review, deadline, at)
+            }
+            Event::StepRefused { reason, metadata, .. } => {
+                let refused = Forward::Refused { reason: reason.clone(), metadata: metadata.clone() };
+                step.conclude(refused, review, deadline, at);
+            }
+            Event::StepFenced { .. } => {
+                step.calling = false;
+                if !step.is_final() {
+                    step.forward = Forward::Fenced;
+                }
+            }
+            Event::CommandSent { message_id, .. } => {
+                if !step.is_taken_back() {
+                    step.back = Back::Sent { message_id: message_id.clone(), at };
+                    step.commands += 1;
+                }
+            }
+            Event::CommandAnswered { applied, .. } => {
+                if step.back != Back::None && !step.is_taken_back() {
+                    step.back = if *applied { Back::Done } else { Back::NotApplied };
+                }
+            }
+            // A death counts only while the step is unanswered.
+            Event::CommandDead { reason, .. } => {
+                if matches!(step.back, Back::Sent { .. } | Back::Wanted) {
+                    step.back = Back::Parked { reason: reason.clone() };
+                }
+            }
+            Event::Resolved { compensation, resolution, output, actor, reason, .. } => {
+                self.parked = None;
+                return match (compensation, resolution) {
+                    (false, Resolution::Done) => {
+                        step.conclude(Forward::Done { output: output.clone() }, review, deadline, at);
+                        true
+                    }
+                    (false, Resolution::Refused) => {
+                        let metadata = BTreeMap::from([
+                            ("actor".to_owned(), actor.clone()),
+                            ("why".to_owned(), reason.clone()),
+                        ]);
+                        step.conclude(
+                            Forward::Refused { reason: "RESOLVED".into(), metadata },
+                            review,
+                            deadline,
+                            at,
+                        );
+                        true
+                    }
+                    (true, Resolution::Done) => step.resolve_back(Back::Done),
+                    (true, Resolution::NotApplied) => step.resolve_back(Back::NotApplied),
+                    (false, Resolution::NotApplied) | (true, Resolution::Refused) => false,
+                };
+            }
+            Event::Started { .. }
+            | Event::CancelRequested { .. }
+            | Event::TurnedRound { .. }
+            | Event::PivotPassed
+            | Event::Parked { .. }
+            | Event::Retried { .. }
+            | Event::CompensationForced { .. }
+            | Event::Finished { .. } => return false,
+        }
+        true
+    }
+
+    /// In one word.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        let waits = self.steps.iter().any(|s| matches!(s.forward, Forward::Pending { .. }));
+        match (self.phase, &self.parked) {
+            (Phase::Ended(Outcome::Completed), _) => Label::Completed,
+            (Phase::Ended(Outcome::Compensated), _) => Label::Compensated,
+            (_, Some(_)) => Label::Parked,
+            (Phase::Forward, None) if waits => Label::Waiting,
+            (Phase::Forward, None) => Label::Running,
+            (Phase::Back, None) if self.steps.iter().any(|s| matches!(s.back, Back::Parked { .. })) => {
+                Label::Parked
+            }
+            (Phase::Back, None) => Label::Compensating,
+        }
+    }
+}
+
+/// What may still be said after the end without changing it.
+fn is_late_word(event: &Event) -> bool {
+    match event {
+        Event::AttemptFailed { .. }
+        | Event::StepPending { .. }
+        | Event::StepDone { .. }
+        | Event::StepRefused { .. }
+        | Event::StepFenced { .. }
+        | Event::CommandAnswered { .. }
+        | Event::CommandDead { .. }
+        | Event::CancelRequested { .. } => true,
+        Event::Started { .. }
+        | Event::TurnedRound { .. }
+        | Event::CommandSent { .. }
+        | Event::PivotPassed
+        | Event::Parked { .. }
+        | Event::Retried { .. }
+        | Event::CompensationForced { .. }
+        | Event::Resolved { .. }
+        | Event::Finished { .. } => false,
+    }
+}
+
+impl StepState {
+    /// Whether the action has a final outcome.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.forward, Forward::Done { .. } | Forward::Refused { .. } | Forward::Skipped)
+    }
+
+    /// Whether its compensation was answered.
+    #[must_use]
+    pub fn is_taken_back(&self) -> bool {
+        matches!(self.back, Back::Done | Back::NotApplied)
+    }
+
+    /// The first final outcome stays.
+    fn conclude(&mut self, outcome: Forward, review: &mut Option<i64>, deadline: &mut i64, at: i64) {
+        self.calling = false;
+        if self.is_final() {
+            return;
+        }
+        if let (Forward::Pending { action, .. }, Some(since)) = (&self.forward, *review)
+            && action == "REVIEW"
+        {
+            *deadline = deadline.saturating_add((at - since).max(0));
+            *review = None;
+        }
+        self.doubt = false;
+        self.forward = outcome;
+    }
+
+    fn resolve_back(&mut self, outcome: Back) -> bool {
+        let possible = self.back != Back::None && !self.is_taken_back();
+        if possible {
+            self.back = outcome;
+        }
+        possible
+    }
+}

@@ -1,0 +1,311 @@
+//! Who owns which sagas: shards, leases, epochs, fences.
+//!
+//! An instance renews its lease (a counter) and reads everybody's once a second, on a connection of its own, so that
+//! overload never loses a lease. A lease has lapsed when its counter did not change over the lease time of successful
+//! reads, by the observer's monotonic clock; no clock is compared with another. Every acquisition raises the shard's
+//! epoch by updating its fence row, which every commit of the old owner takes for share: whoever comes second sees the
+//! other. A holder that hangs is terminated.
+
+use std::{collections::HashMap, time::Duration};
+
+use chassis::sql::{Checked, Statement};
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+static RENEW: Statement<(Uuid, String, String)> = Statement::new(
+    // Absorbs the first renewal and a restart under the same id.
+    "insert into orchestrator.instance (instance_id, counter, definitions, address) values ($1, 1, $2, $3) \
+     on conflict (instance_id) do update set counter = orchestrator.instance.counter + 1, definitions = excluded.definitions, \
+       address = excluded.address",
+);
+
+static INSTANCES: Statement<(), (Uuid, i64, String)> =
+    Statement::new("select instance_id, counter, definitions from orchestrator.instance");
+
+static SHARDS: Statement<(), (i16, Option<Uuid>, bool, i64)> = Statement::new(
+    "select h.shard_id, h.owner_id, h.released, f.epoch from orchestrator.shard h \
+     join orchestrator.fence f on f.shard_id = h.shard_id order by h.shard_id",
+);
+
+static RAISE: Statement<(i16, i64), (i64,)> = Statement::new(
+    "update orchestrator.fence set epoch = epoch + 1 where shard_id = $1 and epoch = $2 returning epoch",
+);
+
+static OWN: Statement<(i16, Uuid)> =
+    Statement::new("update orchestrator.shard set owner_id = $2, released = false where shard_id = $1");
+
+static RELEASE: Statement<(Vec<i16>, Uuid)> = Statement::new(
+    "update orchestrator.shard set owner_id = null, released = true where shard_id = any ($1) and owner_id = $2",
+);
+
+static LEAVE: Statement<(Uuid,)> = Statement::new("delete from orchestrator.instance where instance_id = $1");
+
+static BACKEND: Statement<(), (i32,)> = Statement::new("select pg_backend_pid()");
+
+static HOLDERS: Statement<(i32,), (i32,)> = Statement::new("select distinct unnest(pg_blocking_pids($1))");
+
+static TERMINATE: Statement<(i32,), (bool,)> = Statement::new("select pg_terminate_backend($1)");
+
+pub(crate) fn statements() -> Vec<&'static dyn Checked> {
+    vec![&RENEW, &INSTANCES, &SHARDS, &RAISE, &OWN, &RELEASE, &LEAVE, &BACKEND, &HOLDERS, &TERMINATE]
+}
+
+/// A shard as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardRow {
+    /// Which.
+    pub shard: i16,
+    /// Whose.
+    pub owner: Option<Uuid>,
+    /// Its last owner handed it over; false after a death.
+    pub released: bool,
+    /// The epoch of its last acquisition.
+    pub epoch: i64,
+}
+
+/// What was read in one look.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Everybody's counter and definitions.
+    pub instances: HashMap<Uuid, (i64, Vec<String>)>,
+    /// All shards.
+    pub shards: Vec<ShardRow>,
+}
+
+/// What an observer remembers: since when each counter has not changed.
+#[derive(Debug, Default)]
+pub struct Watch {
+    seen: HashMap<Uuid, (i64, Duration)>,
+    last: Option<Instant>,
+}
+
+impl Watch {
+    /// Takes a successful read. Time counts only between successful reads, and at most two seconds of each gap: an
+    /// observer that slept knows nothing of the time it slept.
+    pub fn observe(&mut self, look: &Look, at: Instant) {
+        let passed = self.last.map_or(Duration::ZERO, |last| (at - last).min(Duration::from_secs(2)));
+        self.last = Some(at);
+        let seen = std::mem::take(&mut self.seen);
+        for (id, (counter, _)) in &look.instances {
+            let unchanged = match seen.get(id) {
+                Some((before, unchanged)) if before == counter => *unchanged + passed,
+                _ => Duration::ZERO,
+            };
+            self.seen.insert(*id, (*counter, unchanged));
+        }
+    }
+
+    /// Whether the instance's lease holds, as far as this observer knows. An id without a row has none.
+    #[must_use]
+    pub fn is_alive(&self, id: Uuid, lease: Duration) -> bool {
+        self.seen.get(&id).is_some_and(|(_, unchanged)| *unchanged < lease)
+    }
+}
+
+/// What an instance should do about shards.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Acquire these.
+    pub take: Vec<ShardRow>,
+    /// Hand these over.
+    pub release: Vec<i16>,
+}
+
+/// Decides, without any I/O: an even share for everyone alive, free and lapsed shards first, the surplus handed over.
+///
+/// `mine` are the shards that this process drives now; with `own_past`, a row that names this instance but is not
+/// driven is its own from before a restart.
+#[must_use]
+pub fn plan(me: Uuid, mine: &[i16], own_past: bool, look: &Look, alive: impl Fn(Uuid) -> bool) -> Plan {
+    let owners = look.instances.keys().filter(|id| **id == me || alive(**id)).count().max(1);
+    let fair = look.shards.len().div_ceil(owners);
+    let floor = look.shards.len() / owners;
+    let free = |row: &&ShardRow| match row.owner {
+        None => true,
+        Some(owner) if owner == me => own_past && !mine.contains(&row.shard),
+        Some(owner) => !alive(owner),
+    };
+    let take: Vec<ShardRow> =
+        look.shards.iter().filter(free).take(fair.saturating_sub(mine.len())).cloned().collect();
+    // Somebody alive has less than the smallest even share and nothing is free: hand over one more than the fair share.
+    let held = |id: Uuid| look.shards.iter().filter(|row| row.owner == Some(id)).count();
+    let someone_lacks = look.instances.keys().any(|id| *id != me && alive(*id) && held(*id) < floor);
+    let nothing_free =
+        !look.shards.iter().any(|row| row.owner.is_none_or(|owner| owner != me && !alive(owner)));
+    let surplus =
+        if someone_lacks && nothing_free { mine.len().saturating_sub(fair.min(floor.max(1))) } else { 0 };
+    let release = mine.iter().rev().take(surplus).copied().collect();
+    Plan { take, release }
+}
+
+/// Renews the lease and reads everybody's.
+///
+/// # Errors
+/// What the database said.
+pub async fn renew(
+    connection: &mut PgConnection,
+    me: Uuid,
+    definitions: &[String],
+    address: &str,
+) -> sqlx::Result<Look> {
+    RENEW.run(connection, (me, definitions.join(","), address.to_owned())).await?;
+    let instances = INSTANCES.all(connection, ()).await?;
+    let shards = SHARDS.all(connection, ()).await?;
+    Ok(Look {
+        instances: instances
+            .into_iter()
+            .map(|(id, counter, list)| (id, (counter, list.split(',').map(str::to_owned).collect())))
+            .collect(),
+        shards: shards
+            .into_iter()
+            .map(|(shard, owner, released, epoch)| ShardRow { shard, owner, released, epoch })
+            .collect(),
+    })
+}
+
+/// Acquires a shard: raises its epoch. None when somebody else did. A session that keeps the fence row locked for longer
+/// than half a second is terminated through `second`.
+///
+/// # Errors
+/// What the database said.
+pub async fn acquire(
+    first: &mut PgConnection,
+    second: &mut PgConnection,
+    row: &ShardRow,
+    me: Uuid,
+) -> sqlx::Result<Option<i64>> {
+    let (pid,) = BACKEND.one(first, ()).await?;
+    let done = tokio_util::sync::CancellationToken::new();
+    let take = async {
+        let taken = raise(first, row, me).await;
+        done.cancel();
+        taken
+    };
+    let clear = async {
+        while tokio::time::timeout(Duration::from_millis(500), done.cancelled()).await.is_err() {
+            terminate_holders(second, pid).await?;
+        }
+        Ok::<(), sqlx::Error>(())
+    };
+    let (taken, cleared) = tokio::join!(take, clear);
+    cleared?;
+    taken
+}
+
+async fn raise(connection: &mut PgConnection, row: &ShardRow, me: Uuid) -> sqlx::Result<Option<i64>> {
+    let mut transaction = connection.begin().await?;
+    let raised = RAISE.maybe(&mut transaction, (row.shard, row.epoch)).await?;
+    if raised.is_some() {
+        OWN.run(&mut transaction, (row.shard, me)).await?;
+    }
+    transaction.commit().await?;
+    Ok(raised.map(|(epoch,)| epoch))
+}
+
+async fn terminate_holders(connection: &mut PgConnection, waiting: i32) -> sqlx::Result<()> {
+    for (pid,) in HOLDERS.all(connection, (waiting,)).await? {
+        tracing::warn!(pid, "terminating a session that keeps a fence row locked");
+        TERMINATE.one(connection, (pid,)).await?;
+    }
+    Ok(())
+}
+
+/// Hands shards over.
+///
+/// # Errors
+/// What the database said.
+pub async fn release(connection: &mut PgConnection, shards: &[i16], me: Uuid) -> sqlx::Result<()> {
+    RELEASE.run(connection, (shards.to_vec(), me)).await.map(|_| ())
+}
+
+/// Leaves: the others need not wait for the lease to lapse.
+///
+/// # Errors
+/// What the database said.
+pub async fn leave(connection: &mut PgConnection, me: Uuid) -> sqlx::Result<()> {
+    LEAVE.run(connection, (me,)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn look(owners: &[Option<u128>], instances: &[u128]) -> Look {
+        Look {
+            instances: instances.iter().map(|n| (id(*n), (1, vec![]))).collect(),
+            shards: owners
+                .iter()
+                .zip(0..)
+                .map(|(owner, shard)| ShardRow { shard, owner: owner.map(id), released: true, epoch: 1 })
+                .collect(),
+        }
+    }
+
+    fn taken(plan: &Plan) -> Vec<i16> {
+        plan.take.iter().map(|row| row.shard).collect()
+    }
+
+    #[test]
+    fn a_lone_instance_takes_all() {
+        let look = look(&[None; 16], &[1]);
+        assert_eq!(taken(&plan(id(1), &[], false, &look, |_| true)).len(), 16);
+    }
+
+    #[test]
+    fn a_restart_on_its_own_data_takes_its_shards_at_once_and_nobody_else_does() {
+        let look = look(&[Some(1); 4], &[1, 2]);
+        assert_eq!(taken(&plan(id(1), &[], true, &look, |_| true)).len(), 2);
+        assert!(taken(&plan(id(2), &[], true, &look, |_| true)).is_empty());
+        assert!(taken(&plan(id(1), &[], false, &look, |_| true)).is_empty());
+    }
+
+    #[test]
+    fn a_newcomer_is_given_its_share() {
+        let look = look(&[Some(1); 16], &[1, 2]);
+        let mine: Vec<i16> = (0..16).collect();
+        let plan_of_owner = plan(id(1), &mine, true, &look, |_| true);
+        assert_eq!(plan_of_owner.release.len(), 8);
+        assert!(plan(id(2), &[], true, &look, |_| true).take.is_empty());
+    }
+
+    #[test]
+    fn shards_of_the_dead_are_shared() {
+        let look = look(&[Some(9), Some(9), Some(9), Some(1)], &[1, 2, 9]);
+        let alive = |who: Uuid| who != id(9);
+        assert_eq!(taken(&plan(id(1), &[3], true, &look, alive)), [0]);
+        assert_eq!(taken(&plan(id(2), &[], true, &look, alive)), [0, 1]);
+    }
+
+    #[test]
+    fn nobody_hands_over_while_something_is_free_or_shares_are_even() {
+        let mine: Vec<i16> = (0..8).collect();
+        let even: Vec<Option<u128>> = [Some(1); 8].into_iter().chain([Some(2); 8]).collect();
+        assert!(plan(id(1), &mine, true, &look(&even, &[1, 2]), |_| true).release.is_empty());
+        let some_free: Vec<Option<u128>> = [Some(1); 12].into_iter().chain([None; 4]).collect();
+        assert!(plan(id(1), &mine, true, &look(&some_free, &[1, 2]), |_| true).release.is_empty());
+    }
+
+    #[test]
+    fn a_lease_lapses_only_by_time_that_was_watched() {
+        let lease = Duration::from_secs(10);
+        let mut watch = Watch::default();
+        let mut now = Instant::now();
+        let seen = look(&[], &[1]);
+        watch.observe(&seen, now);
+        // An observer that slept for a minute saw two seconds of it.
+        now += Duration::from_secs(60);
+        watch.observe(&seen, now);
+        assert!(watch.is_alive(id(1), lease));
+        for _ in 0..8 {
+            now += Duration::from_secs(1);
+            watch.observe(&seen, now);
+        }
+        assert!(!watch.is_alive(id(1), lease));
+        assert!(!watch.is_alive(id(2), lease));
+    }
+}

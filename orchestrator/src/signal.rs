@@ -1,0 +1,196 @@
+//! What others say to a saga: cancel, a decision, a settlement, an operator's verb, an answer, a dead command.
+//!
+//! A signal is a row, unique by its source's id, committed by any instance before it acknowledges anything. The owner
+//! reads the rows of its shards and turns them into events in its next commit; that commit marks them read. Woken by a
+//! notice in the process, else by a look every 50 ms.
+
+use chassis::{
+    batcher::Command,
+    database::Trouble,
+    sql::{Checked, Statement},
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::Notify;
+use types::{SagaId, StepName};
+use uuid::Uuid;
+
+use crate::saga::Resolution;
+
+/// What is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "signal")]
+pub enum Said {
+    /// A customer wants it taken back.
+    Cancel {
+        /// For people.
+        reason: String,
+    },
+    /// A participant answered by message: the encoded `StepAnswer`.
+    Answer {
+        /// Its bytes.
+        answer: Vec<u8>,
+    },
+    /// A command went to the dead queue.
+    Dead {
+        /// The step it takes back.
+        step: StepName,
+        /// The message's id.
+        command_id: String,
+        /// Why.
+        reason: String,
+    },
+    /// A saga was started on a shard of another instance.
+    Begin,
+    /// An operator has it tried again.
+    Retry {
+        /// Who.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator wants it taken back.
+    ForceCompensate {
+        /// Who.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator gives an outcome.
+    Resolve {
+        /// Of which step.
+        step: StepName,
+        /// Of its compensation.
+        compensation: bool,
+        /// Which.
+        resolution: Resolution,
+        /// The step's output.
+        output: String,
+        /// Who.
+        actor: String,
+        /// Why.
+        reason: String,
+        /// Where the proof lies.
+        evidence: String,
+    },
+}
+
+impl Said {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Cancel { .. } => "CANCEL",
+            Self::Answer { .. } => "ANSWER",
+            Self::Dead { .. } => "DEAD",
+            Self::Begin => "BEGIN",
+            Self::Retry { .. } => "RETRY",
+            Self::ForceCompensate { .. } => "FORCE_COMPENSATE",
+            Self::Resolve { .. } => "RESOLVE",
+        }
+    }
+}
+
+/// A signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// The source's: the same thing said twice has one id.
+    pub id: Uuid,
+    /// To whom.
+    pub saga: SagaId,
+    /// What.
+    pub said: Said,
+}
+
+// Absorbs a message delivered again: it is one signal. A saga that does not exist hears nothing.
+static STORE: Statement<(Vec<Uuid>, Vec<Uuid>, Vec<String>, Vec<Vec<u8>>)> = Statement::new(
+    "insert into orchestrator.signal (signal_id, saga_id, kind, body) \
+     select g.signal_id, g.saga_id, g.kind, g.body \
+     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[]) as g (signal_id, saga_id, kind, body) \
+     join orchestrator.saga s on s.saga_id = g.saga_id \
+     order by g.signal_id on conflict do nothing",
+);
+
+static UNREAD: Statement<(Vec<i16>, Vec<Uuid>, i64), (Uuid, Uuid, Vec<u8>)> = Statement::new(
+    "select g.signal_id, g.saga_id, g.body from orchestrator.signal g join orchestrator.saga s on s.saga_id = g.saga_id \
+     where g.read_time is null and s.shard_id = any ($1) and g.signal_id <> all ($2) order by g.create_time limit $3",
+);
+
+static READ: Statement<(Vec<Uuid>,)> = Statement::new(
+    "update orchestrator.signal set read_time = now() where signal_id = any ($1) and read_time is null",
+);
+
+static FORGET: Statement<(i64,)> = Statement::new(
+    "delete from orchestrator.signal where ctid in ( \
+       select ctid from orchestrator.signal where read_time < now() - make_interval(secs => $1) limit 5000)",
+);
+
+pub(crate) fn statements() -> Vec<&'static dyn Checked> {
+    vec![&STORE, &UNREAD, &READ, &FORGET]
+}
+
+/// Stores signals.
+pub struct StoreSignals {
+    /// The orchestrator's own database.
+    pub pool: PgPool,
+    /// Rung after each commit.
+    pub bell: std::sync::Arc<Notify>,
+}
+
+impl Command for StoreSignals {
+    type Item = Signal;
+    type Reply = ();
+    type Key = Uuid;
+
+    const NAME: &'static str = "signal";
+
+    fn key(item: &Signal) -> Uuid {
+        item.id
+    }
+
+    async fn run(&self, items: &[Signal]) -> Result<Vec<()>, Trouble> {
+        let mut columns: (Vec<Uuid>, Vec<Uuid>, Vec<String>, Vec<Vec<u8>>) = Default::default();
+        for signal in items {
+            columns.0.push(signal.id);
+            columns.1.push(signal.saga.uuid());
+            columns.2.push(signal.said.kind().to_owned());
+            columns.3.push(serde_json::to_vec(&signal.said).map_err(|e| Trouble::Failed(e.to_string()))?);
+        }
+        let mut connection = self.pool.acquire().await?;
+        STORE.run(&mut connection, columns).await?;
+        self.bell.notify_one();
+        Ok(vec![(); items.len()])
+    }
+}
+
+/// Signals of these shards that were not read, oldest first; not those in hand.
+///
+/// # Errors
+/// What the database said.
+pub async fn unread(
+    connection: &mut PgConnection,
+    shards: &[i16],
+    in_hand: Vec<Uuid>,
+) -> sqlx::Result<Vec<Signal>> {
+    let rows = UNREAD.all(connection, (shards.to_vec(), in_hand, 1000)).await?;
+    rows.into_iter()
+        .map(|(id, saga, body)| {
+            let said = serde_json::from_slice(&body).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            Ok(Signal { id, saga: SagaId::from_uuid(saga), said })
+        })
+        .collect()
+}
+
+/// Marks signals read that changed nothing.
+///
+/// # Errors
+/// What the database said.
+pub async fn mark_read(connection: &mut PgConnection, signals: Vec<Uuid>) -> sqlx::Result<()> {
+    READ.run(connection, (signals,)).await.map(|_| ())
+}
+
+/// Drops signals read longer ago than this many seconds; how many.
+///
+/// # Errors
+/// What the database said.
+pub async fn forget(connection: &mut PgConnection, older_than_seconds: i64) -> sqlx::Result<u64> {
+    FORGET.run(connection, (older_than_seconds,)).await
+}

@@ -1,0 +1,255 @@
+//! The start of an order: intent, key and projection in one commit.
+//!
+//! Needs no fence: its unique keys decide. A key that is taken answers with what it stands for.
+
+use std::collections::HashMap;
+
+use chassis::{
+    batcher::Command,
+    database::Trouble,
+    sql::{Checked, Statement},
+};
+use chrono::{DateTime, Utc};
+use sqlx::{Acquire as _, PgConnection, PgPool};
+use types::OrderId;
+use uuid::Uuid;
+
+use crate::journal::Recorded;
+
+/// An order to be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Its id, and its saga's.
+    pub order: OrderId,
+    /// Its shard.
+    pub shard: i16,
+    /// The starter's epoch there; 0 when it is not the owner.
+    pub epoch: i64,
+    /// The definition's kind.
+    pub kind: &'static str,
+    /// The definition's version.
+    pub definition_version: i32,
+    /// The definition's hash.
+    pub definition_hash: i64,
+    /// The `Started` event.
+    pub started: Recorded,
+    /// Who buys.
+    pub customer: String,
+    /// Who sells.
+    pub merchant: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// Minor units.
+    pub total: i64,
+    /// Makes it safe to repeat.
+    pub key: Option<String>,
+    /// Of what was asked.
+    pub fingerprint: Vec<u8>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// It is durable.
+    Started,
+    /// The key stands for this order.
+    KeyTaken(Key),
+}
+
+/// What a key stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The order.
+    pub order: OrderId,
+    /// Of what was asked then.
+    pub fingerprint: Vec<u8>,
+    /// When it was first seen.
+    pub create_time: DateTime<Utc>,
+}
+
+// Absorbs the same request sent twice, at once or again: the first to commit has the key, the other waits for it here.
+static TAKE_KEYS: Statement<(Vec<String>, Vec<String>, Vec<Vec<u8>>, Vec<Uuid>), (Uuid,)> = Statement::new(
+    "insert into orchestrator.idempotency_key (merchant_id, request_key, fingerprint, order_id, create_time) \
+     select k.merchant_id, k.request_key, k.fingerprint, k.order_id, now() \
+     from unnest($1::text[], $2::text[], $3::bytea[], $4::uuid[]) as k (merchant_id, request_key, fingerprint, order_id) \
+     order by k.merchant_id, k.request_key \
+     on conflict do nothing returning order_id",
+);
+
+static FIND_KEYS: Statement<(Vec<String>, Vec<String>), (String, String, Uuid, Vec<u8>, DateTime<Utc>)> =
+    Statement::new(
+        "select k.merchant_id, k.request_key, k.order_id, k.fingerprint, k.create_time \
+     from orchestrator.idempotency_key k \
+     join unnest($1::text[], $2::text[]) as w (merchant_id, request_key) \
+       on w.merchant_id = k.merchant_id and w.request_key = k.request_key",
+    );
+
+type SagaColumns = (
+    Vec<Uuid>,
+    Vec<i16>,
+    Vec<String>,
+    Vec<i32>,
+    Vec<i64>,
+    Vec<i64>,
+    Vec<Uuid>,
+    Vec<DateTime<Utc>>,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+    Vec<i64>,
+);
+
+static START: Statement<SagaColumns> = Statement::new(
+    "with t as materialized ( \
+       select * from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::uuid[], \
+                            $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[]) \
+         as t (saga_id, shard_id, kind, definition_version, definition_hash, epoch, commit_id, time, events, customer_id, \
+               merchant_id, currency, total_minor)), \
+     journalled as ( \
+       insert into orchestrator.journal (saga_id, version, epoch, commit_id, events, create_time) \
+       select saga_id, 1, epoch, commit_id, events, time from t), \
+     projected as ( \
+       insert into orchestrator.\"order\" \
+         (order_id, customer_id, merchant_id, currency, total_minor, status, version, create_time, update_time) \
+       select saga_id, customer_id, merchant_id, currency::char(3), total_minor, 'CREATED', 1, time, time from t) \
+     insert into orchestrator.saga \
+       (saga_id, shard_id, kind, definition_version, definition_hash, version, commit_id, epoch, state, create_time, update_time) \
+     select saga_id, shard_id, kind, definition_version, definition_hash, 1, commit_id, epoch, 'RUNNING', time, time from t",
+);
+
+static FORGET_KEYS: Statement<(i64,)> = Statement::new(
+    "delete from orchestrator.idempotency_key where ctid in ( \
+       select ctid from orchestrator.idempotency_key where create_time < now() - make_interval(secs => $1) limit 5000)",
+);
+
+pub(super) fn statements() -> Vec<&'static dyn Checked> {
+    vec![&TAKE_KEYS, &FIND_KEYS, &START, &FORGET_KEYS]
+}
+
+/// Looks one key up.
+///
+/// # Errors
+/// What the database said.
+pub async fn find_key(connection: &mut PgConnection, merchant: &str, key: &str) -> sqlx::Result<Option<Key>> {
+    let found = FIND_KEYS.maybe(connection, (vec![merchant.to_owned()], vec![key.to_owned()])).await?;
+    Ok(found.map(|(_, _, id, fingerprint, create_time)| Key {
+        order: OrderId::from_uuid(id),
+        fingerprint,
+        create_time,
+    }))
+}
+
+/// Drops keys older than this many seconds; how many.
+///
+/// # Errors
+/// What the database said.
+pub async fn forget_keys(connection: &mut PgConnection, older_than_seconds: i64) -> sqlx::Result<u64> {
+    FORGET_KEYS.run(connection, (older_than_seconds,)).await
+}
+
+/// Starts orders.
+pub struct StartOrders {
+    /// The orchestrator's own database.
+    pub pool: PgPool,
+}
+
+impl Command for StartOrders {
+    type Item = Start;
+    type Reply = Begun;
+    /// The key itself: two requests with one key never share a batch, so the second finds what the first committed.
+    type Key = (String, String);
+
+    const NAME: &'static str = "start";
+
+    fn key(item: &Start) -> Self::Key {
+        match &item.key {
+            Some(key) => (item.merchant.clone(), key.clone()),
+            None => (String::new(), item.order.to_string()),
+        }
+    }
+
+    async fn run(&self, items: &[Start]) -> Result<Vec<Begun>, Trouble> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let lost = take_keys(&mut transaction, items).await?;
+        let won: Vec<&Start> = items.iter().filter(|s| !lost.contains_key(&s.order.uuid())).collect();
+        if !won.is_empty() {
+            START.run(&mut transaction, columns(&won)?).await?;
+        }
+        transaction.commit().await?;
+        Ok(items
+            .iter()
+            .map(|s| lost.get(&s.order.uuid()).cloned().map_or(Begun::Started, Begun::KeyTaken))
+            .collect())
+    }
+}
+
+/// Takes the keys; those that were taken already, by the order that wanted them.
+async fn take_keys(connection: &mut PgConnection, items: &[Start]) -> Result<HashMap<Uuid, Key>, Trouble> {
+    let keyed: Vec<(&Start, &String)> = items.iter().filter_map(|s| s.key.as_ref().map(|k| (s, k))).collect();
+    if keyed.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let merchants: Vec<String> = keyed.iter().map(|(s, _)| s.merchant.clone()).collect();
+    let keys: Vec<String> = keyed.iter().map(|(_, k)| (*k).clone()).collect();
+    let fingerprints = keyed.iter().map(|(s, _)| s.fingerprint.clone()).collect();
+    let orders: Vec<Uuid> = keyed.iter().map(|(s, _)| s.order.uuid()).collect();
+    let won = TAKE_KEYS.all(connection, (merchants.clone(), keys.clone(), fingerprints, orders)).await?;
+    if won.len() == keyed.len() {
+        return Ok(HashMap::new());
+    }
+    let found = FIND_KEYS.all(connection, (merchants, keys)).await?;
+    let found: HashMap<(String, String), Key> = found
+        .into_iter()
+        .map(|(merchant, key, id, fingerprint, create_time)| {
+            ((merchant, key), Key { order: OrderId::from_uuid(id), fingerprint, create_time })
+        })
+        .collect();
+    let won: Vec<Uuid> = won.into_iter().map(|(id,)| id).collect();
+    let mut lost = HashMap::new();
+    for (start, key) in keyed {
+        if !won.contains(&start.order.uuid()) {
+            let found = found.get(&(start.merchant.clone(), key.clone())).cloned();
+            // It was there a moment ago: its seven days ended just now.
+            let found =
+                found.ok_or_else(|| Trouble::Again("an idempotency key was dropped meanwhile".into()))?;
+            lost.insert(start.order.uuid(), found);
+        }
+    }
+    Ok(lost)
+}
+
+fn columns(starts: &[&Start]) -> sqlx::Result<SagaColumns> {
+    let mut c: SagaColumns = (
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+        vec![],
+    );
+    for s in starts {
+        c.0.push(s.order.uuid());
+        c.1.push(s.shard);
+        c.2.push(s.kind.to_owned());
+        c.3.push(s.definition_version);
+        c.4.push(s.definition_hash);
+        c.5.push(s.epoch);
+        c.6.push(s.order.uuid());
+        c.7.push(DateTime::from_timestamp_millis(s.started.at).unwrap_or_else(chassis::clock::now));
+        c.8.push(serde_json::to_string(&[&s.started]).map_err(|e| sqlx::Error::Encode(e.into()))?);
+        c.9.push(s.customer.clone());
+        c.10.push(s.merchant.clone());
+        c.11.push(s.currency.clone());
+        c.12.push(s.total);
+    }
+    Ok(c)
+}
