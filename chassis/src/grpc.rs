@@ -23,7 +23,12 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 pub const MAX_SLICE_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Somebody to call: in another process or in this one.
-pub type Callee = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+pub type Callee = BoxCloneSyncService<Request<Body>, Response<Body>, CallError>;
+
+/// A call that brought no response at all. tonic reads its source.
+#[derive(Debug, thiserror::Error)]
+#[error("the callee could not be called")]
+pub struct CallError(#[source] BoxError);
 
 /// A callee in another process, connected when first called and again whenever the connection is lost.
 ///
@@ -36,13 +41,13 @@ pub fn remote(address: &str) -> Result<Callee, tonic::transport::Error> {
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .connect_lazy();
-    Ok(BoxCloneSyncService::new(channel.map_err(BoxError::from)))
+    Ok(BoxCloneSyncService::new(channel.map_err(|e| CallError(e.into()))))
 }
 
 /// A callee in this process: no socket, no HTTP/2.
 #[must_use]
 pub fn local(routes: Routes) -> Callee {
-    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(routes.prepare(), BoxError::from))
+    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(routes.prepare(), |e| CallError(e.into())))
 }
 
 /// Serves routes on a bound listener until it is asked to stop; then lets running calls end.
