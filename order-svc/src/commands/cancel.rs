@@ -1,0 +1,112 @@
+//! Cancel takes Open back: the document is cancelled and says why. Where nothing was opened it leaves a tombstone, so
+//! that the document can never be opened. By gRPC and by message it is the same command; who asked by message is
+//! answered by message, from the same commit.
+//!
+//! After Complete it must not come: that lies behind the pivot, and a person must see it.
+
+use chassis::{
+    barrier::{self, Back},
+    batcher::Command,
+    clock,
+    database::Trouble,
+    outbox::{Columns, Relay},
+};
+use proto::{
+    order::v1::CancelDone,
+    step::{BackAnswer, TurnedAway},
+};
+use sqlx::{Connection as _, PgPool};
+use types::StepKey;
+use uuid::Uuid;
+
+use crate::{
+    domain::document::{self as rules, Change},
+    store::document::{self, Cancelled, Found, TakeBack},
+    wire,
+};
+
+/// A document that is to be cancelled.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    /// The open step's.
+    pub(crate) key: StepKey,
+    /// For people.
+    pub(crate) reason: String,
+    /// What happened since it was opened.
+    pub(crate) history: Vec<Change>,
+    /// The message that asked for it, if one did.
+    pub(crate) command_id: Option<Uuid>,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
+}
+
+/// The command.
+#[derive(Debug)]
+pub(crate) struct Cancel {
+    pub(crate) pool: PgPool,
+    pub(crate) relay: Relay,
+}
+
+impl Command for Cancel {
+    type Item = Item;
+    type Reply = BackAnswer<CancelDone>;
+    type Key = StepKey;
+
+    const NAME: &'static str = "order.cancel";
+
+    fn key(item: &Item) -> StepKey {
+        item.key.clone()
+    }
+
+    async fn run(&self, items: &[Item]) -> Result<Vec<BackAnswer<CancelDone>>, Trouble> {
+        let mut connection = self.pool.acquire().await?;
+        let found = document::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
+        let mut writes = TakeBack::default();
+        let mut answers = Vec::with_capacity(items.len());
+        let mut messages = Vec::new();
+        for item in items {
+            let says = decide(item, found.at(&item.key), &mut writes)?;
+            messages.extend(wire::answer(item, &says));
+            answers.push(says);
+        }
+        if !(writes.tombstones.is_empty() && writes.cancelled.is_empty() && messages.is_empty()) {
+            writes.answers = Columns::of(&messages);
+            let mut transaction = connection.begin().await?;
+            document::cancel(&mut transaction, writes, clock::now()).await?;
+            transaction.commit().await?;
+            self.relay.hand(messages);
+        }
+        Ok(answers)
+    }
+}
+
+fn decide<'a>(
+    item: &'a Item,
+    there: Option<&'a Found>,
+    writes: &mut TakeBack<'a>,
+) -> Result<BackAnswer<CancelDone>, Trouble> {
+    if there.is_some_and(|there| there.closed.is_some()) {
+        return Ok(complete(item));
+    }
+    Ok(match (barrier::back(there.map(|there| &there.record)), there) {
+        (Back::Done, _) => BackAnswer::Done(CancelDone {}),
+        (Back::NotApplied, _) => BackAnswer::NotApplied,
+        (Back::TakeBack, Some(there)) => {
+            let history = rules::continued(there.history.clone(), &item.history);
+            writes.cancelled.push(Cancelled { key: &item.key, history, reason: &item.reason });
+            BackAnswer::Done(CancelDone {})
+        }
+        (Back::Tombstone | Back::TakeBack, _) => {
+            writes.tombstones.push(&item.key);
+            BackAnswer::NotApplied
+        }
+        (Back::Block | Back::WantBack | Back::InProgress, _) => {
+            return Err(Trouble::Failed("a document is neither refused nor half open".into()));
+        }
+    })
+}
+
+fn complete(item: &Item) -> BackAnswer<CancelDone> {
+    tracing::error!(saga.id = %item.key.saga, step.name = %item.key.step, "a cancel of a complete order");
+    TurnedAway::failed(format!("{} of {}: its order is complete", item.key.step, item.key.saga)).into()
+}

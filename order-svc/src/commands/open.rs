@@ -1,0 +1,98 @@
+//! Open: stores an order's document with the prices it is given. It never prices again and cannot refuse.
+//!
+//! Read next: [`super::complete`], [`super::cancel`].
+
+use chassis::{
+    barrier::{self, Forward},
+    batcher::Command,
+    clock,
+    database::Trouble,
+};
+use proto::{
+    order::v1::OpenDone,
+    step::{Answer, TurnedAway},
+};
+use sqlx::PgPool;
+use types::{Currency, OrderId, PartyId, StepKey};
+
+use crate::{
+    domain::{
+        PricedLine,
+        document::{self as rules, Sums},
+    },
+    store::document,
+};
+
+/// A document that is wanted; its numbers add up.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) key: StepKey,
+    pub(crate) order: OrderId,
+    pub(crate) customer: PartyId,
+    pub(crate) merchant: PartyId,
+    pub(crate) currency: Currency,
+    pub(crate) lines: Vec<PricedLine>,
+    pub(crate) sums: Sums,
+    pub(crate) hash: Vec<u8>,
+}
+
+/// The command.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) pool: PgPool,
+}
+
+impl Command for Open {
+    type Item = Item;
+    type Reply = Answer<OpenDone>;
+    type Key = StepKey;
+
+    const NAME: &'static str = "order.open";
+
+    fn key(item: &Item) -> StepKey {
+        item.key.clone()
+    }
+
+    async fn run(&self, items: &[Item]) -> Result<Vec<Answer<OpenDone>>, Trouble> {
+        let mut connection = self.pool.acquire().await?;
+        let found = document::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
+        let mut fresh = Vec::new();
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            let record = found.at(&item.key).map(|there| &there.record);
+            answers.push(match barrier::forward(record, &item.hash) {
+                Forward::Done => Answer::Done(OpenDone {}),
+                Forward::Fenced => Answer::Fenced,
+                Forward::Mismatch => TurnedAway::mismatch(&item.key).into(),
+                Forward::Fresh => {
+                    fresh.push(item.row());
+                    Answer::Done(OpenDone {})
+                }
+                Forward::Refused | Forward::InProgress => {
+                    return Err(Trouble::Failed("a document is neither refused nor half open".into()));
+                }
+            });
+        }
+        if !fresh.is_empty() {
+            let now = clock::now();
+            // One statement is one transaction: a key that another process took fails all of it.
+            document::open(&mut connection, fresh, &rules::created(now), now).await?;
+        }
+        Ok(answers)
+    }
+}
+
+impl Item {
+    fn row(&self) -> document::New<'_> {
+        document::New {
+            key: &self.key,
+            order: self.order,
+            customer: &self.customer,
+            merchant: &self.merchant,
+            currency: self.currency,
+            lines: &self.lines,
+            sums: self.sums,
+            hash: &self.hash,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The message side: Cancel as a reliable command. The same command as by gRPC; done means that its effect and its
+//! answer are committed.
+//!
+//! It never acts by itself. What cannot be read, and what would cancel a complete order, is dead at once.
+
+use async_trait::async_trait;
+use chassis::{
+    batcher::Batcher,
+    bus::{Handler, Message, Verdict},
+};
+use prost::{Message as _, Name as _};
+use proto::{
+    order::v1::CancelItem,
+    step::{BackAnswer, Header},
+};
+
+use crate::{commands::cancel, wire};
+
+/// Handles the queue `order.commands`.
+pub(crate) struct Consumer {
+    pub(crate) cancel: Batcher<cancel::Cancel>,
+}
+
+#[async_trait]
+impl Handler for Consumer {
+    async fn handle(&self, message: &Message) -> Verdict {
+        let item = match read(message) {
+            Ok(item) => item,
+            Err(why) => return Verdict::Dead(why),
+        };
+        match self.cancel.submit(item, None).await {
+            Ok(BackAnswer::Done(_) | BackAnswer::NotApplied | BackAnswer::Pending(_)) => Verdict::Done,
+            Ok(BackAnswer::TurnedAway(away)) => Verdict::Dead(away.message),
+            Err(none) => none.into(),
+        }
+    }
+}
+
+fn read(message: &Message) -> Result<cancel::Item, String> {
+    if message.kind != CancelItem::full_name() {
+        return Err(format!("{} is not for order", message.kind));
+    }
+    let item = CancelItem::decode(message.body.as_slice()).map_err(|e| e.to_string())?;
+    let header = Header::parse(item.header.as_ref())?;
+    wire::cancel_item(item, header, Some(message.id))
+}
