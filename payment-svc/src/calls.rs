@@ -1,0 +1,358 @@
+//! The provider is called here, and nowhere else; no transaction is open meanwhile.
+//!
+//! A charge is three commits apart: begun and stamped ([`commands::begin`]), called, recorded ([`commands::record`]).
+//! [`Calls::carry`] walks from errand to errand until there is nothing to do now; doors and the resolver use the same
+//! walk. Everything runs in tracked tasks: a caller that hangs up stops nothing. A caller whose patience ends is told
+//! to wait only after a commit that says so, because whoever was told is owed a message. It must never send a stamp
+//! that is old: the horizon counts from the stamp.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chassis::{
+    batcher::{Batcher, Limits},
+    breaker::{self, Breaker, Permit},
+    stop::Stop,
+};
+use proto::{
+    payment::v1::{ChargeDone, RefundDone},
+    step::{Answer, BackAnswer},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
+};
+use types::{NoAnswer, StepKey};
+use uuid::Uuid;
+
+use crate::{
+    answers,
+    commands::{
+        Desk, Errand,
+        begin::{Begin, Begun, Charge},
+        record::{Happened, Record, Standing},
+        take_back::{self, Refund, Taken},
+    },
+    domain::{Event, Fault, Policy, State, charge_key, payment_of, refund_key},
+    provider::Provider,
+    store::Due,
+};
+
+/// A pause within an errand that is not worth the resolver's attention.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often an outcome is recorded again while the database is away, before the resolver has to find it out.
+const RECORD_TRIES: u32 = 6;
+
+/// How many calls may be under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Charges.
+    pub(crate) charges: usize,
+    /// Refunds and look-ups: a lane of their own, so that charges never hold up what takes them back.
+    pub(crate) others: usize,
+    /// How long a caller waits for an answer before it is told to wait.
+    pub(crate) patience: Duration,
+}
+
+/// The caller of the provider.
+pub(crate) struct Calls {
+    provider: Arc<dyn Provider>,
+    breaker: Breaker,
+    begin: Batcher<Begin>,
+    refund: Batcher<Refund>,
+    record: Batcher<Record>,
+    charges: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+    policy: Policy,
+    patience: Duration,
+    stop: Stop,
+}
+
+type Told<A> = oneshot::Sender<Result<A, NoAnswer>>;
+
+/// A right to call, and since when.
+struct Leave {
+    permit: Option<Permit>,
+    /// Before the stamp was asked for, so that its age is never underestimated.
+    since: Instant,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        provider: Arc<dyn Provider>,
+        desk: Arc<Desk>,
+        bounds: Bounds,
+        stop: &Stop,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            breaker: Breaker::new("provider", breaker::Options::default()),
+            provider,
+            policy: desk.policy,
+            begin: Batcher::new(Arc::new(Begin(Arc::clone(&desk))), Limits::default(), stop),
+            refund: Batcher::new(Arc::new(Refund(Arc::clone(&desk))), Limits::default(), stop),
+            record: Batcher::new(Arc::new(Record(desk)), Limits::default(), stop),
+            charges: Arc::new(Semaphore::new(bounds.charges.max(1))),
+            others: Arc::new(Semaphore::new(bounds.others.max(1))),
+            patience: bounds.patience,
+            stop: stop.clone(),
+        })
+    }
+
+    /// Charges. It is under way when this returns; the future only waits.
+    pub(crate) fn charge(
+        self: &Arc<Self>,
+        charge: Charge,
+        remaining: Option<Duration>,
+    ) -> impl Future<Output = Result<Answer<ChargeDone>, NoAnswer>> + use<> {
+        let (tell, told) = oneshot::channel();
+        let calls = Arc::clone(self);
+        self.stop.spawn(async move { calls.begin_charge(charge, remaining, tell).await });
+        waited_for(told)
+    }
+
+    /// Takes a charge back. It is under way when this returns; the future only waits. With a command id the answer
+    /// goes out as a message, so nobody waits for it here.
+    pub(crate) fn take_back(
+        self: &Arc<Self>,
+        key: StepKey,
+        command: Option<Uuid>,
+        remaining: Option<Duration>,
+    ) -> impl Future<Output = Result<BackAnswer<RefundDone>, NoAnswer>> + use<> {
+        let (tell, told) = oneshot::channel();
+        let calls = Arc::clone(self);
+        self.stop.spawn(async move { calls.begin_refund(key, command, remaining, tell).await });
+        waited_for(told)
+    }
+
+    /// Time to look after an attempt, with a slot in the lane.
+    pub(crate) fn look_after(self: &Arc<Self>, due: Due, slot: OwnedSemaphorePermit) {
+        let calls = Arc::clone(self);
+        self.stop.spawn(async move {
+            let event = calls.look(&due).await;
+            match calls.advance(&due.key, event).await {
+                Ok((standing, leave)) => calls.carry(&due.key, standing, leave).await,
+                Err(none) => Err(none),
+            }
+            .map_or_else(|none| tracing::warn!(step = %due.key.step, saga.id = %due.key.saga, error = %none, "cannot record a look"), drop);
+            drop(slot);
+        });
+    }
+
+    /// The lane of refunds and look-ups.
+    pub(crate) fn lane(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.others)
+    }
+
+    /// How long the provider is left alone.
+    pub(crate) fn closed_for(&self) -> Duration {
+        self.breaker.retry_after()
+    }
+
+    async fn begin_charge(
+        &self,
+        charge: Charge,
+        remaining: Option<Duration>,
+        tell: Told<Answer<ChargeDone>>,
+    ) {
+        let came = Instant::now();
+        // The last fifth of the caller's time is for the way back.
+        let patience = remaining.map_or(self.patience, |left| self.patience.min(left / 5 * 4));
+        // A slot first: a stamp must be followed by its send, not by a queue.
+        let Ok(Ok(slot)) = timeout(patience, Arc::clone(&self.charges).acquire_owned()).await else {
+            let _ = tell.send(Err(NoAnswer::Overloaded { retry_after: self.patience }));
+            return;
+        };
+        let key = charge.key.clone();
+        let since = Instant::now();
+        let (permit, closed_for) = match self.breaker.permit(1) {
+            Ok(permit) => (Some(permit), None),
+            Err(open) => (None, Some(open.retry_after)),
+        };
+        let left = remaining.map(|left| left.saturating_sub(came.elapsed()));
+        let errand = match self.begin.submit(Charge { closed_for, ..charge }, left).await {
+            Ok(Begun::Send(errand)) => errand,
+            Ok(Begun::Answer(answer)) => return drop(tell.send(Ok(answer))),
+            Err(none) => return drop(tell.send(Err(none))),
+        };
+        let mut carried = pin!(self.carry_errand(&key, errand, Leave { permit, since }));
+        match timeout(patience.saturating_sub(came.elapsed()), &mut carried).await {
+            Ok(Ok(Some(Standing { forward: Some(answer), .. }))) => drop(tell.send(Ok(answer))),
+            Ok(Ok(_)) => drop(tell.send(self.tell(&key).await)),
+            Ok(Err(none)) => drop(tell.send(Err(none))),
+            Err(_) => {
+                let telling = async { drop(tell.send(self.tell(&key).await)) };
+                drop(tokio::join!(telling, carried));
+            }
+        }
+        drop(slot);
+    }
+
+    /// Records that the caller is told to wait; or the answer that came first.
+    async fn tell(&self, key: &StepKey) -> Result<Answer<ChargeDone>, NoAnswer> {
+        let standing = self.happened(key, Event::Tell, false).await?;
+        Ok(standing.forward.unwrap_or(Answer::Pending(standing.pending)))
+    }
+
+    async fn begin_refund(
+        &self,
+        key: StepKey,
+        command: Option<Uuid>,
+        remaining: Option<Duration>,
+        tell: Told<BackAnswer<RefundDone>>,
+    ) {
+        // Without a slot or the breaker's leave it is recorded all the same; the resolver sends it.
+        let slot = Arc::clone(&self.others).try_acquire_owned().ok();
+        let since = Instant::now();
+        let permit = slot.as_ref().and_then(|_| self.breaker.permit(1).ok());
+        let ask = take_back::Ask { key: key.clone(), command, may_send: permit.is_some() };
+        let errand = match self.refund.submit(ask, remaining).await {
+            Ok(Taken { answer: Some(answer), .. }) => return drop(tell.send(Ok(answer))),
+            Ok(Taken { answer: None, errand }) => errand,
+            Err(none) => return drop(tell.send(Err(none))),
+        };
+        let pending =
+            || BackAnswer::Pending(answers::refund_in_progress(&self.policy, chassis::clock::now()));
+        let patience = if command.is_some() {
+            Duration::ZERO
+        } else {
+            remaining.map_or(self.patience, |left| self.patience.min(left / 5 * 4))
+        };
+        let mut carried = pin!(self.carry_errand(&key, errand, Leave { permit, since }));
+        match timeout(patience, &mut carried).await {
+            Ok(Ok(Some(Standing { back: Some(answer), .. }))) => drop(tell.send(Ok(answer))),
+            // Whoever came without a command id is owed a message since the command's own commit.
+            Ok(_) => drop(tell.send(Ok(pending()))),
+            Err(_) => {
+                let _ = tell.send(Ok(pending()));
+                drop(carried.await);
+            }
+        }
+        drop(slot);
+    }
+
+    /// Runs an errand and those that follow from it. None when there was nothing to run.
+    async fn carry_errand(
+        &self,
+        key: &StepKey,
+        errand: Errand,
+        leave: Leave,
+    ) -> Result<Option<Standing>, NoAnswer> {
+        match self.run(errand, leave).await {
+            None => Ok(None),
+            Some(event) => {
+                let (standing, leave) = self.advance(key, event).await?;
+                self.carry(key, standing, leave).await.map(Some)
+            }
+        }
+    }
+
+    /// Goes on from a standing until there is nothing to do now.
+    async fn carry(
+        &self,
+        key: &StepKey,
+        mut standing: Standing,
+        mut leave: Leave,
+    ) -> Result<Standing, NoAnswer> {
+        loop {
+            let errand = std::mem::replace(&mut standing.errand, Errand::Rest);
+            let Some(event) = self.run(errand, leave).await else { return Ok(standing) };
+            (standing, leave) = self.advance(key, event).await?;
+        }
+    }
+
+    /// Records an event, with leave to call if something is to be sent next.
+    async fn advance(&self, key: &StepKey, event: Event) -> Result<(Standing, Leave), NoAnswer> {
+        let since = Instant::now();
+        let permit = self.breaker.permit(1).ok();
+        let standing = self.happened(key, event, permit.is_some()).await?;
+        Ok((standing, Leave { permit, since }))
+    }
+
+    async fn run(&self, errand: Errand, leave: Leave) -> Option<Event> {
+        match errand {
+            Errand::Charge(order) => {
+                let result = self.call("charge", leave, true, self.provider.charge(&order)).await;
+                Some(Event::Charged { send: order.send, result })
+            }
+            Errand::Refund(order) => {
+                let result = self.call("refund", leave, true, self.provider.refund(&order)).await;
+                Some(Event::Refunded { send: order.send, result })
+            }
+            Errand::Wait(pause) if pause <= SHORT_PAUSE => self.stop.sleep(pause).await.then_some(Event::Due),
+            Errand::Wait(_) | Errand::Rest => None,
+        }
+    }
+
+    async fn look(&self, due: &Due) -> Event {
+        if !due.sent && (due.state.is_open() || due.state == State::Refunding) {
+            return Event::Due;
+        }
+        let payment = payment_of(&due.key);
+        let leave = Leave { permit: self.breaker.permit(1).ok(), since: Instant::now() };
+        let look = |key: String| async move {
+            self.call("look_up", leave, false, self.provider.look_up(&key)).await
+        };
+        if due.state == State::Refunding {
+            let result = look(refund_key(payment, due.refund_keys)).await;
+            Event::RefundFound { at: due.at, result }
+        } else {
+            Event::ChargeFound { at: due.at, result: look(charge_key(payment)).await }
+        }
+    }
+
+    /// One call, in its time, behind the breaker.
+    async fn call<T>(
+        &self,
+        what: &'static str,
+        leave: Leave,
+        stamped: bool,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let Some(mut permit) = leave.permit else { return Err(Fault::NotSent("the breaker is open".into())) };
+        let fresh = self.policy.horizon.saturating_sub(self.policy.call_timeout) / 2;
+        if stamped && leave.since.elapsed() > fresh {
+            return Err(Fault::NotSent("its stamp was too old to send".into()));
+        }
+        let began = Instant::now();
+        let result = timeout(self.policy.call_timeout, call)
+            .await
+            .unwrap_or_else(|_| Err(Fault::Unknown("no answer in time".into())));
+        permit.item(if result.is_ok() { breaker::Outcome::Ok } else { breaker::Outcome::Failed });
+        metrics::histogram!("amends_payment_call_seconds", "call" => what).record(began.elapsed());
+        if let Err(fault) = &result {
+            let kind = match fault {
+                Fault::NotSent(_) => "not_sent",
+                Fault::Unknown(_) => "unknown",
+            };
+            metrics::counter!("amends_payment_faults_total", "call" => what, "kind" => kind).increment(1);
+            tracing::info!(call = what, %fault, "the provider did not answer");
+        }
+        result
+    }
+
+    /// Records an event; while the database is away, again for a while. What is lost in the end is looked up.
+    async fn happened(&self, key: &StepKey, event: Event, may_send: bool) -> Result<Standing, NoAnswer> {
+        let mut tries = 1;
+        loop {
+            let happened = Happened { key: key.clone(), event: event.clone(), may_send };
+            let none = match self.record.submit(happened, None).await {
+                Ok(standing) => return Ok(standing),
+                Err(none) => none,
+            };
+            let again = matches!(none, NoAnswer::Unavailable(_) | NoAnswer::Overloaded { .. });
+            let pause = Duration::from_millis(100 << tries);
+            if !again || tries >= RECORD_TRIES || !self.stop.sleep(pause).await {
+                return Err(none);
+            }
+            tries += 1;
+        }
+    }
+}
+
+async fn waited_for<A>(told: oneshot::Receiver<Result<A, NoAnswer>>) -> Result<A, NoAnswer> {
+    told.await.unwrap_or_else(|_| Err(NoAnswer::Unavailable("the service is stopping".into())))
+}

@@ -1,0 +1,257 @@
+//! The record of a charge: where it stands, what was asked of it, what may happen to it.
+//!
+//! States: STARTED (committed; a send may be under way), PENDING (the provider will know later), IN_DOUBT (a send has
+//! no known outcome), then SUCCEEDED or DECLINED; REFUNDING and REFUNDED on the way back; BLOCKED when it was taken back
+//! before anything was charged. The barrier stands beside: `forward` and `back` say what the saga was or will be told.
+
+use std::time::Duration;
+
+use chassis::barrier::{self, Outcome, Record};
+use chrono::{DateTime, Utc};
+use types::{Money, OrderId, PartyId, PaymentId, StepKey};
+use uuid::Uuid;
+
+use super::{Decline, Fault, Policy, Said, Token};
+
+/// The refusal of a charge of which it is proven that nothing was taken.
+pub(crate) const PROVIDER_UNAVAILABLE: &str = "PROVIDER_UNAVAILABLE";
+
+/// Where an attempt stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Started,
+    Pending,
+    InDoubt,
+    Succeeded,
+    Declined,
+    Refunding,
+    Refunded,
+    Blocked,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Started,
+        Self::Pending,
+        Self::InDoubt,
+        Self::Succeeded,
+        Self::Declined,
+        Self::Refunding,
+        Self::Refunded,
+        Self::Blocked,
+    ];
+
+    /// As the column says it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "STARTED",
+            Self::Pending => "PENDING",
+            Self::InDoubt => "IN_DOUBT",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Declined => "DECLINED",
+            Self::Refunding => "REFUNDING",
+            Self::Refunded => "REFUNDED",
+            Self::Blocked => "BLOCKED",
+        }
+    }
+
+    /// Reads the column.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether it is not known yet whether money was taken.
+    pub(crate) const fn is_open(self) -> bool {
+        matches!(self, Self::Started | Self::Pending | Self::InDoubt)
+    }
+}
+
+/// What is charged: everything that the provider is told, and whom it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Business {
+    pub(crate) order: OrderId,
+    pub(crate) customer: PartyId,
+    pub(crate) merchant: PartyId,
+    pub(crate) amount: Money,
+    /// Gone once the charge has ended.
+    pub(crate) token: Option<Token>,
+}
+
+/// The record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) key: StepKey,
+    pub(crate) state: State,
+    /// PENDING: somebody was told to wait for the charge, and is owed a message.
+    pub(crate) forward: Outcome,
+    pub(crate) forward_hash: Vec<u8>,
+    /// Encoded; none until `forward` is DONE or REFUSED.
+    pub(crate) forward_reply: Option<Vec<u8>>,
+    /// PENDING: somebody without a command id was told to wait for the taking back.
+    pub(crate) back: Option<Outcome>,
+    pub(crate) back_reply: Option<Vec<u8>>,
+    /// Commands that wait for the taking back.
+    pub(crate) commands: Vec<Uuid>,
+    /// None in a tombstone.
+    pub(crate) business: Option<Business>,
+    pub(crate) provider_reference: Option<String>,
+    pub(crate) refund_reference: Option<String>,
+    /// Why it was refused: the charge or, while REFUNDING, the refund.
+    pub(crate) decline: Option<Decline>,
+    pub(crate) sends: i32,
+    pub(crate) refund_sends: i32,
+    /// How many keys the refund has had: a key that is too old is never sent again.
+    pub(crate) refund_keys: i32,
+    /// The last stamp; none when it is known that nothing is under way.
+    pub(crate) sent: Option<DateTime<Utc>>,
+    /// When the refund's present key came into use.
+    pub(crate) refund_begun: Option<DateTime<Utc>>,
+    pub(crate) created: DateTime<Utc>,
+    pub(crate) next_look: Option<DateTime<Utc>>,
+    /// Look-ups in a row without an end.
+    pub(crate) looks: i32,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// The charge's send number `send` came back with this.
+    Charged { send: i32, result: Result<Said, Fault> },
+    /// The charge was looked up, beginning at `at`.
+    ChargeFound { at: DateTime<Utc>, result: Result<Option<Said>, Fault> },
+    /// The refund's send number `send` came back with this.
+    Refunded { send: i32, result: Result<Said, Fault> },
+    /// The refund was looked up, beginning at `at`.
+    RefundFound { at: DateTime<Utc>, result: Result<Option<Said>, Fault> },
+    /// Its time has come and nothing is under way.
+    Due,
+    /// The caller's patience has ended: from now on it is owed a message.
+    Tell,
+}
+
+/// What to do after the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Send the charge: this commit was its stamp.
+    Charge,
+    /// Send the refund: this commit was its stamp.
+    Refund,
+    /// Come back with [`Event::Due`] after this.
+    Wait(Duration),
+    /// Nothing: it has ended, somebody else is at it, or the resolver will.
+    Rest,
+}
+
+/// What a charge that is asked for meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Its stored reply.
+    Answered,
+    /// It is under way; the caller is owed a message now.
+    InProgress,
+    /// Its compensation came first.
+    Fenced,
+    /// It was asked before with another body.
+    Mismatch,
+}
+
+/// What a compensation meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TakeBack {
+    /// It is taken back, or nothing was there to take back: answer now.
+    Answered,
+    /// It will be answered when it is done; and this is to do.
+    Later(Next),
+}
+
+impl Attempt {
+    /// pay_…: follows from (saga, step).
+    pub(crate) fn payment(&self) -> PaymentId {
+        payment_of(&self.key)
+    }
+
+    /// The key under which the provider knows the charge.
+    pub(crate) fn charge_key(&self) -> String {
+        charge_key(self.payment())
+    }
+
+    /// The key under which the provider knows the refund.
+    pub(crate) fn refund_key(&self) -> String {
+        refund_key(self.payment(), self.refund_keys)
+    }
+
+    pub(super) fn record(&self) -> Record {
+        Record { forward: self.forward, forward_hash: self.forward_hash.clone(), back: self.back }
+    }
+
+    /// A charge is asked for again.
+    pub(crate) fn asked(&mut self, hash: &[u8]) -> Asked {
+        match barrier::forward(Some(&self.record()), hash) {
+            barrier::Forward::Done | barrier::Forward::Refused => Asked::Answered,
+            barrier::Forward::Fresh | barrier::Forward::InProgress => {
+                self.forward = Outcome::Pending;
+                Asked::InProgress
+            }
+            barrier::Forward::Fenced => Asked::Fenced,
+            barrier::Forward::Mismatch => Asked::Mismatch,
+        }
+    }
+
+    /// One thing happened. With `may_send` false nothing is stamped: the provider cannot be called now.
+    pub(crate) fn apply(
+        &mut self,
+        event: &Event,
+        policy: &Policy,
+        may_send: bool,
+        now: DateTime<Utc>,
+    ) -> Next {
+        match event {
+            Event::Charged { send, result } => self.charge_came_back(*send, result, policy, may_send, now),
+            Event::ChargeFound { at, result } => self.charge_found(*at, result, policy, may_send, now),
+            Event::Refunded { send, result } => self.refund_came_back(*send, result, policy, now),
+            Event::RefundFound { at, result } => self.refund_found(*at, result, policy, may_send, now),
+            Event::Due if self.sent.is_some() => Next::Rest,
+            Event::Due if self.state.is_open() => self.nothing_is_charged(policy, may_send, now),
+            Event::Due if self.state == State::Refunding => self.send_refund(policy, may_send, now),
+            Event::Due => Next::Rest,
+            Event::Tell => {
+                if self.forward == Outcome::Started && self.back.is_none() {
+                    self.forward = Outcome::Pending;
+                }
+                Next::Rest
+            }
+        }
+    }
+
+    /// When whoever waits for the charge may expect to know.
+    pub(crate) fn until(&self, policy: &Policy, now: DateTime<Utc>) -> DateTime<Utc> {
+        let span = match self.state {
+            State::Pending => policy.settlement,
+            _ => policy.horizon + policy.call_timeout,
+        };
+        super::after(self.sent.unwrap_or(now).max(self.created), span).max(now)
+    }
+
+    /// Looks again later: each time in a row twice as late, but at the horizon at once, because then it proves.
+    pub(super) fn look_later(&mut self, policy: &Policy, now: DateTime<Utc>) {
+        let pause = super::after(now, policy.pause(self.looks));
+        let proof = self.sent.map(|sent| super::after(sent, policy.horizon)).filter(|proof| *proof > now);
+        self.next_look = Some(proof.map_or(pause, |proof| pause.min(proof)));
+        self.looks = self.looks.saturating_add(1);
+    }
+}
+
+/// pay_…: follows from (saga, step).
+pub(crate) fn payment_of(key: &StepKey) -> PaymentId {
+    PaymentId::from_uuid(key.saga.derive(&key.step))
+}
+
+/// The key under which the provider knows the charge.
+pub(crate) fn charge_key(payment: PaymentId) -> String {
+    format!("{payment}:charge:1")
+}
+
+/// The key under which the provider knows the refund; `number` counts from 1.
+pub(crate) fn refund_key(payment: PaymentId, number: i32) -> String {
+    format!("{payment}:refund:{number}")
+}

@@ -1,0 +1,400 @@
+//! Every SQL statement of payment-svc. Times that decide anything are the database's: `clock_timestamp()`, never ours.
+//!
+//! Read [`crate::commands`] for when they run.
+
+use std::collections::BTreeMap;
+
+use chassis::{
+    barrier::Outcome,
+    sql::{Checked, Columns, Statement},
+};
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow, postgres::PgTypeInfo};
+use types::{Money, OrderId, SagaId, StepKey};
+use uuid::Uuid;
+
+use crate::domain::{Attempt, Business, Category, Decline, State, payment_of};
+
+type Time = DateTime<Utc>;
+
+/// Every statement, for the SQL check.
+pub(crate) fn statements() -> Vec<&'static dyn Checked> {
+    vec![&LOAD, &START, &BURY, &SAVE, &CLAIM, &BY_PAYMENT, &BY_SAGA, &LIST, &LIST_STATE]
+}
+
+/// The keys' records, locked in key order.
+static LOAD: Statement<(Vec<Uuid>, Vec<String>), AttemptRow> = Statement::new(
+    "select a.saga_id, a.step, a.state, a.forward_outcome, a.forward_hash, a.forward_reply, a.back_outcome, a.back_reply, \
+       a.back_commands, a.order_id, a.customer_id, a.merchant_id, a.amount_minor, a.currency::text, \
+       a.token, a.provider_reference, a.refund_reference, a.decline_code, a.decline_category, a.sends, a.refund_sends, \
+       a.refund_keys, a.sent_time, a.refund_time, a.create_time, a.next_look_time, a.looks, clock_timestamp() \
+     from payments.attempt a \
+     join unnest($1::uuid[], $2::text[]) as k (saga_id, step) on a.saga_id = k.saga_id and a.step = k.step \
+     order by a.saga_id, a.step for update of a",
+);
+
+type StartColumns = (
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<Uuid>,
+    Vec<Vec<u8>>,
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<i64>,
+    Vec<String>,
+    Vec<Option<String>>,
+    String,
+    f64,
+);
+
+/// A charge and the stamp of its first send, in one row. A key that another process took meanwhile is a unique
+/// violation: the batch runs again from load.
+static START: Statement<StartColumns> = Statement::new(
+    "insert into payments.attempt (saga_id, step, payment_id, state, forward_outcome, forward_hash, order_id, \
+       customer_id, merchant_id, amount_minor, currency, token, provider, sends, sent_time, next_look_time, create_time, \
+       update_time) \
+     select v.saga_id, v.step, v.payment_id, 'STARTED', 'STARTED', v.hash, v.order_id, v.customer_id, v.merchant_id, \
+       v.amount_minor, v.currency::text::char(3), v.token, $11, 1, t.now, t.now + make_interval(secs => $12), t.now, t.now \
+     from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::bigint[], \
+       $9::text[], $10::text[]) as v (saga_id, step, payment_id, hash, order_id, customer_id, merchant_id, amount_minor, \
+       currency, token), (select clock_timestamp() as now) t",
+);
+
+/// Tombstones: charges that never were and never will be.
+static BURY: Statement<(Vec<Uuid>, Vec<String>, Vec<Uuid>)> = Statement::new(
+    "insert into payments.attempt (saga_id, step, payment_id, state, forward_outcome, back_outcome, sends, create_time, \
+       update_time) \
+     select v.saga_id, v.step, v.payment_id, 'BLOCKED', 'BLOCKED', 'BLOCKED', 0, now(), now() \
+     from unnest($1::uuid[], $2::text[], $3::uuid[]) as v (saga_id, step, payment_id)",
+);
+
+type SaveColumns = (
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+    Vec<Option<Vec<u8>>>,
+    Vec<Option<String>>,
+    Vec<Option<Vec<u8>>>,
+    Vec<Option<Vec<u8>>>,
+    Vec<Option<String>>,
+    Vec<Option<String>>,
+    Vec<Option<String>>,
+    Vec<Option<String>>,
+    Vec<i32>,
+    Vec<i32>,
+    Vec<i32>,
+    Vec<Option<Time>>,
+    Vec<Option<Time>>,
+    Vec<Option<Time>>,
+    Vec<i32>,
+);
+
+/// Everything that moves. The token goes with the end of the charge.
+static SAVE: Statement<SaveColumns> = Statement::new(
+    "update payments.attempt a set state = v.state, forward_outcome = v.forward_outcome, \
+       forward_reply = v.forward_reply, back_outcome = v.back_outcome, back_reply = v.back_reply, \
+       back_commands = v.back_commands, provider_reference = v.provider_reference, \
+       refund_reference = v.refund_reference, decline_code = v.decline_code, decline_category = v.decline_category, \
+       sends = v.sends, refund_sends = v.refund_sends, refund_keys = v.refund_keys, sent_time = v.sent_time, \
+       refund_time = v.refund_time, next_look_time = v.next_look_time, looks = v.looks, update_time = now(), \
+       token = case when v.state in ('STARTED', 'PENDING', 'IN_DOUBT') then a.token end \
+     from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::bytea[], \
+       $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], $14::integer[], $15::integer[], \
+       $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::integer[]) \
+       as v (saga_id, step, state, forward_outcome, forward_reply, back_outcome, back_reply, back_commands, \
+       provider_reference, refund_reference, decline_code, decline_category, sends, refund_sends, refund_keys, sent_time, \
+       refund_time, next_look_time, looks) \
+     where a.saga_id = v.saga_id and a.step = v.step",
+);
+
+type DueRow = (Uuid, String, String, bool, i32, Time);
+
+/// What is due, put off for as long as a look may take: a resolver that dies leaves it to the next.
+static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
+    "update payments.attempt a set next_look_time = now() + make_interval(secs => $1) \
+     from (select saga_id, step from payments.attempt where next_look_time <= now() \
+           order by next_look_time limit $2 for update skip locked) due \
+     where a.saga_id = due.saga_id and a.step = due.step \
+     returning a.saga_id, a.step, a.state, a.sent_time is not null, a.refund_keys, now()",
+);
+
+/// What people see of an attempt, as columns.
+pub(crate) type ViewRow = (
+    Uuid,
+    Uuid,
+    String,
+    Option<Uuid>,
+    Option<i64>,
+    Option<String>,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    i32,
+    bool,
+    Time,
+    Time,
+    Option<Time>,
+);
+
+macro_rules! view {
+    ($rest:literal) => {
+        concat!(
+            "select a.payment_id, a.saga_id, a.step, a.order_id, a.amount_minor, a.currency::text, a.state, a.provider, \
+             a.provider_reference, a.decline_code, a.sends, a.back_outcome is not null, a.create_time, a.update_time, \
+             a.next_look_time from payments.attempt a ",
+            $rest
+        )
+    };
+}
+
+/// One, by pay_….
+pub(crate) static BY_PAYMENT: Statement<(Uuid,), ViewRow> = Statement::new(view!("where a.payment_id = $1"));
+
+/// The latest of a saga.
+pub(crate) static BY_SAGA: Statement<(Uuid,), ViewRow> =
+    Statement::new(view!("where a.saga_id = $1 order by a.create_time desc, a.step desc limit 1"));
+
+/// Cursor, state, size.
+type ListColumns = (Option<Uuid>, Option<String>, Option<String>, i64);
+
+/// Newest saga first, after a cursor.
+pub(crate) static LIST: Statement<ListColumns, ViewRow> = Statement::new(view!(
+    "where ($1::uuid is null or (a.saga_id, a.step) < ($1, $2)) and ($3::text is null or a.state = $3) \
+         order by a.saga_id desc, a.step desc limit $4"
+));
+
+/// The same for a state other than SUCCEEDED: few rows, which an index of their own finds.
+pub(crate) static LIST_STATE: Statement<(Option<Uuid>, Option<String>, String, i64), ViewRow> =
+    Statement::new(view!(
+        "where a.state = $3 and a.state <> 'SUCCEEDED' and ($1::uuid is null or (a.saga_id, a.step) < ($1, $2)) \
+         order by a.saga_id desc, a.step desc limit $4"
+    ));
+
+/// A record as it was loaded, and the time by the database's clock.
+pub(crate) struct AttemptRow {
+    attempt: Attempt,
+    now: Time,
+}
+
+type Head = (
+    Uuid,
+    String,
+    String,
+    String,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<String>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Uuid>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+);
+type Tail = (
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    i32,
+    i32,
+    i32,
+    Option<Time>,
+    Option<Time>,
+    Time,
+    Option<Time>,
+    i32,
+    Time,
+);
+const HEAD: usize = 14;
+
+impl Columns for AttemptRow {
+    fn matches(given: &[PgTypeInfo]) -> Result<(), String> {
+        let (head, tail) = given.split_at_checked(HEAD).ok_or("too few columns")?;
+        <Head as Columns>::matches(head)?;
+        <Tail as Columns>::matches(tail)
+    }
+}
+
+fn unreadable(column: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("{column} does not say what this build knows").into())
+}
+
+impl<'r> FromRow<'r, PgRow> for AttemptRow {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        let (state, forward, back): (String, String, Option<String>) =
+            (row.try_get(2)?, row.try_get(3)?, row.try_get(6)?);
+        let outcome = |text: &str| Outcome::parse(text).ok_or_else(|| unreadable("an outcome"));
+        let attempt = Attempt {
+            key: key(row.try_get(0)?, row.try_get(1)?)?,
+            state: State::parse(&state).ok_or_else(|| unreadable("state"))?,
+            forward: outcome(&forward)?,
+            forward_hash: row.try_get::<Option<_>, _>(4)?.unwrap_or_default(),
+            forward_reply: row.try_get(5)?,
+            back: back.as_deref().map(outcome).transpose()?,
+            back_reply: row.try_get(7)?,
+            commands: unpack(row.try_get(8)?),
+            business: business(row)?,
+            provider_reference: row.try_get(15)?,
+            refund_reference: row.try_get(16)?,
+            decline: decline(row)?,
+            sends: row.try_get(19)?,
+            refund_sends: row.try_get(20)?,
+            refund_keys: row.try_get(21)?,
+            sent: row.try_get(22)?,
+            refund_begun: row.try_get(23)?,
+            created: row.try_get(24)?,
+            next_look: row.try_get(25)?,
+            looks: row.try_get(26)?,
+        };
+        Ok(Self { attempt, now: row.try_get(27)? })
+    }
+}
+
+fn business(row: &PgRow) -> sqlx::Result<Option<Business>> {
+    let Some(order) = row.try_get::<Option<Uuid>, _>(9)? else { return Ok(None) };
+    let (customer, merchant, currency): (String, String, String) =
+        (row.try_get(10)?, row.try_get(11)?, row.try_get(13)?);
+    let token: Option<String> = row.try_get(14)?;
+    Ok(Some(Business {
+        order: OrderId::from_uuid(order),
+        customer: customer.parse().map_err(|_| unreadable("customer_id"))?,
+        merchant: merchant.parse().map_err(|_| unreadable("merchant_id"))?,
+        amount: Money::new(row.try_get(12)?, currency.parse().map_err(|_| unreadable("currency"))?),
+        token: token.map(|token| token.parse().map_err(|_| unreadable("token"))).transpose()?,
+    }))
+}
+
+fn decline(row: &PgRow) -> sqlx::Result<Option<Decline>> {
+    let Some(code) = row.try_get::<Option<String>, _>(17)? else { return Ok(None) };
+    let category: Option<String> = row.try_get(18)?;
+    let category =
+        category.as_deref().and_then(Category::parse).ok_or_else(|| unreadable("decline_category"))?;
+    Ok(Some(Decline { code, category }))
+}
+
+fn key(saga: Uuid, step: String) -> sqlx::Result<StepKey> {
+    Ok(StepKey { saga: SagaId::from_uuid(saga), step: step.parse().map_err(|_| unreadable("step"))? })
+}
+
+fn pack(commands: &[Uuid]) -> Option<Vec<u8>> {
+    (!commands.is_empty()).then(|| commands.iter().flat_map(|id| *id.as_bytes()).collect())
+}
+
+fn unpack(bytes: Option<Vec<u8>>) -> Vec<Uuid> {
+    bytes.unwrap_or_default().chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).collect()
+}
+
+/// The records of `keys`, locked, with the time by the database's clock.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+    keys: &[&StepKey],
+) -> sqlx::Result<BTreeMap<StepKey, (Attempt, Time)>> {
+    let mut keys = keys.to_vec();
+    keys.sort();
+    let columns = keys.iter().map(|key| (key.saga.uuid(), key.step.to_string())).unzip();
+    let rows = LOAD.all(connection, columns).await?;
+    Ok(rows.into_iter().map(|row| (row.attempt.key.clone(), (row.attempt, row.now))).collect())
+}
+
+/// A charge to begin.
+pub(crate) struct Start<'a> {
+    pub(crate) key: &'a StepKey,
+    pub(crate) hash: &'a [u8],
+    pub(crate) business: &'a Business,
+}
+
+/// One column of many rows.
+fn each<R, T>(rows: &[R], column: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(column).collect()
+}
+
+/// Begins charges: each row is also the stamp of its first send. `first_look` is in seconds.
+pub(crate) async fn start(
+    connection: &mut PgConnection,
+    mut starts: Vec<Start<'_>>,
+    provider: &str,
+    first_look: f64,
+) -> sqlx::Result<()> {
+    starts.sort_by(|a, b| a.key.cmp(b.key));
+    let columns = (
+        each(&starts, |s| s.key.saga.uuid()),
+        each(&starts, |s| s.key.step.to_string()),
+        each(&starts, |s| payment_of(s.key).uuid()),
+        each(&starts, |s| s.hash.to_vec()),
+        each(&starts, |s| s.business.order.uuid()),
+        each(&starts, |s| s.business.customer.to_string()),
+        each(&starts, |s| s.business.merchant.to_string()),
+        each(&starts, |s| s.business.amount.minor),
+        each(&starts, |s| s.business.amount.currency.to_string()),
+        each(&starts, |s| s.business.token.as_ref().map(|token| token.reveal().to_owned())),
+        provider.to_owned(),
+        first_look,
+    );
+    START.run(connection, columns).await.map(drop)
+}
+
+/// Writes tombstones for keys without a record.
+pub(crate) async fn bury(connection: &mut PgConnection, mut keys: Vec<&StepKey>) -> sqlx::Result<()> {
+    keys.sort();
+    let columns = (
+        each(&keys, |key| key.saga.uuid()),
+        each(&keys, |key| key.step.to_string()),
+        each(&keys, |key| payment_of(key).uuid()),
+    );
+    BURY.run(connection, columns).await.map(drop)
+}
+
+/// Writes what moved; the rows are locked since [`load`].
+pub(crate) async fn save(connection: &mut PgConnection, mut attempts: Vec<&Attempt>) -> sqlx::Result<()> {
+    attempts.sort_by(|a, b| a.key.cmp(&b.key));
+    let columns = (
+        each(&attempts, |a| a.key.saga.uuid()),
+        each(&attempts, |a| a.key.step.to_string()),
+        each(&attempts, |a| a.state.as_str().to_owned()),
+        each(&attempts, |a| a.forward.as_str().to_owned()),
+        each(&attempts, |a| a.forward_reply.clone()),
+        each(&attempts, |a| a.back.map(|back| back.as_str().to_owned())),
+        each(&attempts, |a| a.back_reply.clone()),
+        each(&attempts, |a| pack(&a.commands)),
+        each(&attempts, |a| a.provider_reference.clone()),
+        each(&attempts, |a| a.refund_reference.clone()),
+        each(&attempts, |a| a.decline.as_ref().map(|d| d.code.clone())),
+        each(&attempts, |a| a.decline.as_ref().map(|d| d.category.as_str().to_owned())),
+        each(&attempts, |a| a.sends),
+        each(&attempts, |a| a.refund_sends),
+        each(&attempts, |a| a.refund_keys),
+        each(&attempts, |a| a.sent),
+        each(&attempts, |a| a.refund_begun),
+        each(&attempts, |a| a.next_look),
+        each(&attempts, |a| a.looks),
+    );
+    SAVE.run(connection, columns).await.map(drop)
+}
+
+/// An attempt that somebody must look after now.
+pub(crate) struct Due {
+    pub(crate) key: StepKey,
+    pub(crate) state: State,
+    /// Whether a send may be under way.
+    pub(crate) sent: bool,
+    pub(crate) refund_keys: i32,
+    /// When it was claimed, by the database's clock: a look-up begins after this.
+    pub(crate) at: Time,
+}
+
+/// Claims up to `most` due attempts for `lease` seconds.
+pub(crate) async fn claim(connection: &mut PgConnection, lease: f64, most: i64) -> sqlx::Result<Vec<Due>> {
+    let rows = CLAIM.all(connection, (lease, most)).await?;
+    rows.into_iter()
+        .map(|(saga, step, state, sent, refund_keys, at)| {
+            let state = State::parse(&state).ok_or_else(|| unreadable("state"))?;
+            Ok(Due { key: key(saga, step)?, state, sent, refund_keys, at })
+        })
+        .collect()
+}
