@@ -8,7 +8,7 @@ use std::{pin::Pin, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
-use prost::Message;
+use prost::{Message, Name};
 use tonic::{Response, Status};
 use types::{NoAnswer, StepKey};
 
@@ -96,6 +96,19 @@ impl Header {
             trace: header.trace.clone(),
         })
     }
+}
+
+/// Reads a command that came as a message: an item of this kind and its header.
+///
+/// # Errors
+/// What is wrong with it, for people: it can never be handled.
+pub fn read_command<I: Item + Name>(kind: &str, body: &[u8]) -> Result<(I, Header), String> {
+    if kind != I::full_name() {
+        return Err(format!("{kind} was sent to who takes {}", I::full_name()));
+    }
+    let item = I::decode(body).map_err(|e| format!("{kind}: {e}"))?;
+    let header = Header::parse(item.header())?;
+    Ok((item, header))
 }
 
 impl<D> From<TurnedAway> for Answer<D> {
