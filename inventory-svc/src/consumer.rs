@@ -8,10 +8,9 @@ use chassis::{
     batcher::Batcher,
     bus::{Handler, Message, Verdict},
 };
-use prost::{Message as _, Name as _};
 use proto::{
     inventory::v1::ReleaseItem,
-    step::{BackAnswer, Header},
+    step::{self, BackAnswer},
 };
 
 use crate::{commands::release, wire};
@@ -37,10 +36,6 @@ impl Handler for Consumer {
 }
 
 fn read(message: &Message) -> Result<release::Item, String> {
-    if message.kind != ReleaseItem::full_name() {
-        return Err(format!("{} is not for inventory", message.kind));
-    }
-    let item = ReleaseItem::decode(message.body.as_slice()).map_err(|e| e.to_string())?;
-    let header = Header::parse(item.header.as_ref())?;
+    let (item, header) = step::read_command::<ReleaseItem>(&message.kind, &message.body)?;
     wire::release_item(&item, header, Some(message.id))
 }

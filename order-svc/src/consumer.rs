@@ -8,10 +8,9 @@ use chassis::{
     batcher::Batcher,
     bus::{Handler, Message, Verdict},
 };
-use prost::{Message as _, Name as _};
 use proto::{
     order::v1::CancelItem,
-    step::{BackAnswer, Header},
+    step::{self, BackAnswer},
 };
 
 use crate::{commands::cancel, wire};
@@ -37,10 +36,6 @@ impl Handler for Consumer {
 }
 
 fn read(message: &Message) -> Result<cancel::Item, String> {
-    if message.kind != CancelItem::full_name() {
-        return Err(format!("{} is not for order", message.kind));
-    }
-    let item = CancelItem::decode(message.body.as_slice()).map_err(|e| e.to_string())?;
-    let header = Header::parse(item.header.as_ref())?;
+    let (item, header) = step::read_command::<CancelItem>(&message.kind, &message.body)?;
     wire::cancel_item(item, header, Some(message.id))
 }

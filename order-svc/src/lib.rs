@@ -97,7 +97,7 @@ impl Service {
         let steps = Steps {
             open: batcher(Open { pool: pool.clone() }, &stop),
             complete: batcher(Complete { pool: pool.clone() }, &stop),
-            cancel: batcher(Cancel { pool: pool.clone(), relay }, &stop),
+            cancel: batcher(Cancel { pool: pool.clone(), outbox: outbox(), relay }, &stop),
         };
         Self { steps, prices: Prices { pool }, bus }
     }

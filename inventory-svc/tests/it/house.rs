@@ -1,6 +1,6 @@
 //! A service on a database of its own, called as others call it, and the law of stock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chassis::{
     bus::local::LocalBus,
@@ -32,15 +32,19 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn new() -> Self {
-        Self::over(TestDatabase::create(&[SCHEMA]).await).await
+        Self::with(Settings { inventory_stock_cache: Duration::ZERO, ..Settings::default() }).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        Self::over(TestDatabase::create(&[SCHEMA]).await, settings).await
     }
 
     /// Another process over the same database.
     pub(crate) async fn beside(&self) -> Self {
-        Self::over(self.database.clone()).await
+        Self::over(self.database.clone(), Settings::default()).await
     }
 
-    async fn over(database: TestDatabase) -> Self {
+    async fn over(database: TestDatabase, settings: Settings) -> Self {
         let stop = Stop::new();
         let bus = Arc::new(LocalBus::new());
         let wiring = Wiring {
@@ -49,7 +53,6 @@ impl House {
             cache: Arc::new(LocalCache::new(1 << 20)),
             stop: stop.clone(),
         };
-        let settings = Settings { inventory_stock_cache: std::time::Duration::ZERO, ..Settings::default() };
         let service = Service::start(settings, wiring);
         service.subscribe().await.unwrap();
         let mut routes = tonic::service::RoutesBuilder::default();
@@ -149,7 +152,7 @@ pub(crate) fn reserve_item(saga: SagaId, lines: &[(&str, i64)]) -> ReserveItem {
         header: header(saga, "reserve"),
         order_id: saga.order().to_string(),
         lines: lines.collect(),
-        hold_until: Some(proto::time::stamp(clock::now() + std::time::Duration::from_secs(1800))),
+        hold_until: Some(proto::time::stamp(clock::now() + Duration::from_secs(1800))),
     }
 }
 

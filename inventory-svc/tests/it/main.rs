@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly, its scene as well")]
 
+mod alarm;
 mod house;
 mod messages;
 mod people;
@@ -12,14 +13,18 @@ mod steps;
 async fn every_statement_fits_the_schema() {
     let database = chassis::testbed::TestDatabase::create(&[inventory_svc::SCHEMA]).await;
     let mut connection = database.connect().await;
-    let findings = check(&mut connection).await;
-    assert!(findings.is_empty(), "{findings:#?}");
+    for statement in inventory_svc::statements() {
+        assert_eq!(chassis::sql::check(&mut connection, statement).await, Ok(()));
+    }
 }
 
-async fn check(connection: &mut sqlx::PgConnection) -> Vec<String> {
-    let mut findings = Vec::new();
-    for statement in inventory_svc::statements() {
-        findings.extend(chassis::sql::check(connection, statement).await.err());
+#[test]
+fn settings_that_nobody_turned_are_the_defaults() {
+    #[derive(clap::Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        settings: inventory_svc::Settings,
     }
-    findings
+    let read = <CommandLine as clap::Parser>::parse_from(["inventory"]).settings;
+    assert_eq!(format!("{read:?}"), format!("{:?}", inventory_svc::Settings::default()));
 }

@@ -80,6 +80,26 @@ async fn stock_is_shown_page_by_page_in_the_order_of_skus() {
 }
 
 #[tokio::test]
+async fn a_shown_stock_is_as_old_as_the_settings_allow() {
+    let settings = inventory_svc::Settings {
+        inventory_stock_cache: std::time::Duration::from_secs(600),
+        ..Default::default()
+    };
+    let house = House::with(settings).await;
+    let shown = async || {
+        let request = GetStockRequest { sku: "A".into() };
+        house.people.clone().get_stock(request).await.unwrap().into_inner().available
+    };
+    house.restock("A", 10).await;
+    assert_eq!(shown().await, 10);
+    house.reserve(vec![reserve_item(new_saga(), &[("A", 1)])]).await;
+    assert_eq!((shown().await, house.stock("A").await), (10, (9, 1, 0)));
+    // Who puts in sees it.
+    house.restock("A", 10).await;
+    assert_eq!(shown().await, 19);
+}
+
+#[tokio::test]
 async fn nonsense_is_named_field_by_field() {
     let house = House::new().await;
     let mut people = house.people.clone();

@@ -9,7 +9,7 @@ use chassis::{
     batcher::Command,
     clock,
     database::Trouble,
-    outbox::{Columns, Relay},
+    outbox::{Outbox, Relay},
 };
 use proto::{
     order::v1::CancelDone,
@@ -44,6 +44,7 @@ pub(crate) struct Item {
 #[derive(Debug)]
 pub(crate) struct Cancel {
     pub(crate) pool: PgPool,
+    pub(crate) outbox: Outbox,
     pub(crate) relay: Relay,
 }
 
@@ -70,9 +71,9 @@ impl Command for Cancel {
             answers.push(says);
         }
         if !(writes.tombstones.is_empty() && writes.cancelled.is_empty() && messages.is_empty()) {
-            writes.answers = Columns::of(&messages);
             let mut transaction = connection.begin().await?;
             document::cancel(&mut transaction, writes, clock::now()).await?;
+            self.outbox.insert(&mut transaction, &messages).await?;
             transaction.commit().await?;
             self.relay.hand(messages);
         }

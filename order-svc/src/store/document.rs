@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use chassis::{
     barrier::{Closed, Outcome, Record},
     database::Trouble,
-    outbox::Columns,
     sql::{Checked, Statement},
 };
 use chrono::{DateTime, Utc};
@@ -211,33 +210,15 @@ pub(crate) async fn complete(
     all_of(COMPLETE.run(connection, parameters).await?, rows.len())
 }
 
-type CancelColumns = (
-    Vec<Uuid>,
-    Vec<String>,
-    DateTime<Utc>,
-    Vec<Uuid>,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-    Vec<Uuid>,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-    Vec<Vec<u8>>,
-    Vec<String>,
-    Vec<DateTime<Utc>>,
-);
+type CancelColumns =
+    (Vec<Uuid>, Vec<String>, DateTime<Utc>, Vec<Uuid>, Vec<String>, Vec<String>, Vec<String>);
 
 // The replies of a compensation, done or not applied, have no fields: their encoding is empty.
 static CANCEL: Statement<CancelColumns> = Statement::new(
     "with tombstone as (insert into orders.document (saga_id, step, forward_outcome, back_outcome, back_reply, \
          create_time, update_time) \
        select saga_id, step, 'BLOCKED', 'BLOCKED', ''::bytea, $3, $3 \
-       from unnest($1::uuid[], $2::text[]) as t (saga_id, step)), \
-     answer as (insert into orders.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
-       select outbox_id, exchange, routing_key, kind, body, headers, create_time \
-       from unnest($8::uuid[], $9::text[], $10::text[], $11::text[], $12::bytea[], $13::text[], $14::timestamptz[]) \
-         as a (outbox_id, exchange, routing_key, kind, body, headers, create_time)) \
+       from unnest($1::uuid[], $2::text[]) as t (saga_id, step)) \
      update orders.document d set history = c.history, cancel_reason = c.reason, back_outcome = 'DONE', \
        back_reply = ''::bytea, update_time = $3 \
      from unnest($4::uuid[], $5::text[], $6::text[], $7::text[]) as c (saga_id, step, history, reason) \
@@ -263,11 +244,9 @@ pub(crate) struct TakeBack<'a> {
     pub(crate) tombstones: Vec<&'a StepKey>,
     /// Were open.
     pub(crate) cancelled: Vec<Cancelled<'a>>,
-    /// Answers to those who asked by message.
-    pub(crate) answers: Columns,
 }
 
-/// Writes it. `Trouble::Again` when a row is no longer as it was read: the caller then does not commit, because the
+/// Writes it. `Trouble::Again` when a row is no longer as it was read: the caller then does not commit, because its
 /// answers are those to another state.
 pub(crate) async fn cancel(
     connection: &mut PgConnection,
@@ -281,23 +260,7 @@ pub(crate) async fn cancel(
     let wanted = writes.cancelled.len();
     let histories = writes.cancelled.iter().map(|row| json(&row.history)).collect::<Result<_, _>>()?;
     let reasons = writes.cancelled.iter().map(|row| row.reason.to_owned()).collect();
-    let a = writes.answers;
-    let parameters = (
-        tomb_sagas,
-        tomb_steps,
-        now,
-        sagas,
-        steps,
-        histories,
-        reasons,
-        a.ids,
-        a.exchanges,
-        a.routing_keys,
-        a.kinds,
-        a.bodies,
-        a.headers,
-        a.times,
-    );
+    let parameters = (tomb_sagas, tomb_steps, now, sagas, steps, histories, reasons);
     all_of(CANCEL.run(connection, parameters).await?, wanted)
 }
 
