@@ -21,6 +21,10 @@ use clap::{Args, Parser, Subcommand};
 use failure::Failure;
 use server::Server;
 
+pub(crate) use output::remark;
+
+use crate::{alone, host, postgres::Postgres, up::Up};
+
 /// Every order completes, or amends are made.
 #[derive(Debug, Parser)]
 #[command(
@@ -28,6 +32,7 @@ use server::Server;
     version,
     propagate_version = true,
     after_help = "Start here:
+  amends up                                                  everything, in one process, on this machine
   amends order create P1001:2 --customer c_1 --merchant m_1 --currency EUR --card tok_approve --wait 10s
   amends saga show <ord_…>                                   what happened, and what happens next"
 )]
@@ -38,8 +43,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Orders: create, get, list, cancel, watch
-    Order(Noun<order::Command>),
+    /// Everything in one process on this machine, over a private Postgres
+    Up(Box<Up>),
+    /// Orders: create, get, list, cancel, watch; without any of these, order-svc in a process of its own
+    Order(Box<OrderNoun>),
     /// Sagas: show, list, watch, journal, retry, compensate, resolve
     Saga(Noun<saga::Command>),
     /// Stock: get, list, restock
@@ -50,6 +57,20 @@ enum Command {
     Balance(BalanceNoun),
     /// Reviews: list, decide
     Review(Noun<review::Command>),
+    /// The private Postgres alone
+    Postgres(Postgres),
+    /// The orchestrator in a process of its own
+    Orchestrator(Box<alone::Orchestrator>),
+    /// inventory-svc in a process of its own
+    Inventory(Box<alone::Inventory>),
+    /// risk-svc in a process of its own
+    Risk(Box<alone::Risk>),
+    /// payment-svc in a process of its own
+    Payment(Box<alone::Payment>),
+    /// ledger-svc in a process of its own
+    Ledger(Box<alone::Ledger>),
+    /// notification-svc in a process of its own
+    Notification(Box<alone::Notification>),
 }
 
 /// A noun's commands, and where to ask.
@@ -59,6 +80,17 @@ struct Noun<C: Subcommand> {
     command: C,
     #[command(flatten)]
     server: Server,
+}
+
+/// One word for two things: a noun with its commands, and the service of that name.
+#[derive(Debug, Args)]
+struct OrderNoun {
+    #[command(subcommand)]
+    command: Option<order::Command>,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten, next_help_heading = "Without a command: order-svc in a process of its own")]
+    alone: alone::Order,
 }
 
 #[derive(Debug, Args)]
@@ -77,12 +109,26 @@ impl Cli {
     /// Does what was asked.
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
-            Command::Order(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Up(up) => host::run(async |stops| up.run(stops).await),
+            Command::Order(noun) => {
+                let OrderNoun { command, server, alone } = *noun;
+                match command {
+                    Some(command) => ask(&server, command.run(&server)),
+                    None => host::run(async |stops| alone.run(stops).await),
+                }
+            }
             Command::Saga(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Stock(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Price(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Balance(BalanceNoun { balance, server }) => ask(&server, balance.run(&server)),
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Postgres(postgres) => host::run(async |stops| postgres.run(stops).await),
+            Command::Orchestrator(alone) => host::run(async |stops| alone.run(stops).await),
+            Command::Inventory(alone) => host::run(async |stops| alone.run(stops).await),
+            Command::Risk(alone) => host::run(async |stops| alone.run(stops).await),
+            Command::Payment(alone) => host::run(async |stops| alone.run(stops).await),
+            Command::Ledger(alone) => host::run(async |stops| alone.run(stops).await),
+            Command::Notification(alone) => host::run(async |stops| alone.run(stops).await),
         }
     }
 }

@@ -1,11 +1,21 @@
 //! The one binary people run.
 //!
-//! Where to look: [`data_dir`] (one process per folder), [`cluster`] (the private Postgres), `cli` (the command line and
-//! the operator's commands).
+//! Where to look: `cli` (the command line and the operator's commands), `up` (everything in one process) over
+//! [`data_dir`], [`cluster`], [`provision`] and [`stack`]; `alone` (one service in a process of its own); `process`,
+//! `host` and `signals` (what every server process shares); [`demo`] (a store to try things on).
 
+mod alone;
 mod cli;
 pub mod cluster;
 pub mod data_dir;
+pub mod demo;
+mod host;
+mod postgres;
+mod process;
+pub mod provision;
+mod signals;
+pub mod stack;
+mod up;
 
 use std::process::ExitCode;
 

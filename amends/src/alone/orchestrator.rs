@@ -1,0 +1,100 @@
+//! The orchestrator alone: it calls the services by their addresses.
+//!
+//! Any number of them may run over one database. One with a data folder keeps its id and takes its shards again at once
+//! after a restart; one without draws a new id, and its old shards move when their leases lapse. Read next:
+//! `../alone.rs`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use chassis::grpc::{self, Callee};
+use clap::Args;
+use orchestrator::Callees;
+use tonic::service::RoutesBuilder;
+
+use super::{Doors, Migration, needed, prepare, run};
+use crate::{
+    data_dir::DataDir,
+    host::Stops,
+    process::Process,
+    stack::{Ground, Identity, parts},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  amends orchestrator --database-url postgres://amends_orchestrator@db/orchestrator --amqp-url amqp://broker")]
+pub(crate) struct Orchestrator {
+    /// Its database, as in postgres://user:password@host/database
+    #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Folder that keeps its id; with it a restart takes its sagas again at once
+    #[arg(long, env = "AMENDS_DATA_DIR", value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    addresses: Addresses,
+    #[command(flatten)]
+    process: Process,
+    #[command(flatten)]
+    migration: Migration,
+    #[command(flatten, next_help_heading = "Settings")]
+    settings: orchestrator::Settings,
+}
+
+/// Where the services are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Addresses {
+    /// order-svc
+    #[arg(long, env = "AMENDS_ORDER_URL", value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    order_url: String,
+    /// inventory-svc
+    #[arg(long, env = "AMENDS_INVENTORY_URL", value_name = "URL", default_value = "http://127.0.0.1:50053")]
+    inventory_url: String,
+    /// risk-svc
+    #[arg(long, env = "AMENDS_RISK_URL", value_name = "URL", default_value = "http://127.0.0.1:50054")]
+    risk_url: String,
+    /// payment-svc
+    #[arg(long, env = "AMENDS_PAYMENT_URL", value_name = "URL", default_value = "http://127.0.0.1:50055")]
+    payment_url: String,
+    /// ledger-svc
+    #[arg(long, env = "AMENDS_LEDGER_URL", value_name = "URL", default_value = "http://127.0.0.1:50056")]
+    ledger_url: String,
+}
+
+impl Addresses {
+    fn callees(&self) -> anyhow::Result<Callees> {
+        let callee = |url: &str, flag: &str| -> anyhow::Result<Callee> {
+            grpc::remote(url).with_context(|| format!("{flag}: `{url}` is not a URL like http://host:port"))
+        };
+        Ok(Callees {
+            order: callee(&self.order_url, "--order-url")?,
+            inventory: callee(&self.inventory_url, "--inventory-url")?,
+            risk: callee(&self.risk_url, "--risk-url")?,
+            payment: callee(&self.payment_url, "--payment-url")?,
+            ledger: callee(&self.ledger_url, "--ledger-url")?,
+        })
+    }
+}
+
+impl Orchestrator {
+    pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
+        let Self { database_url, data_dir, addresses, process, migration, settings } = self;
+        let url = needed(database_url, "orchestrator", "AMENDS_ORCHESTRATOR_DATABASE_URL")?;
+        let callees = addresses.callees()?;
+        let folder = data_dir.as_deref().map(DataDir::lock).transpose()?;
+        let (instance, lone) = match &folder {
+            Some(folder) => (folder.instance()?, true),
+            None => (chassis::clock::new_uuid(), false),
+        };
+        run("orchestrator", 50051, process, stops, async |ground: &Ground, address| {
+            let pool = ground.pool("orchestrator", &url).await?;
+            prepare(&url, &orchestrator::SCHEMA, migration).await?;
+            let identity = Identity { instance, lone, address };
+            let service = parts::orchestrator(ground, pool, settings, callees, identity)?;
+            service.subscribe().await?;
+            let mut routes = RoutesBuilder::default();
+            service.register(&mut routes);
+            Ok(Doors { routes, names: orchestrator::Service::NAMES })
+        })
+        .await
+    }
+}

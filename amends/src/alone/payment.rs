@@ -1,0 +1,51 @@
+//! payment-svc alone: with a database of its own, and one for the provider simulator's book.
+//!
+//! The simulator stands for somebody else's house, so it commits on connections of its own. Read next: `../alone.rs`.
+
+use clap::Args;
+use tonic::service::RoutesBuilder;
+
+use super::{Doors, Migration, needed, prepare, run};
+use crate::{
+    host::Stops,
+    process::Process,
+    stack::{Ground, parts},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  amends payment --database-url postgres://amends_payments@db/payments --amqp-url amqp://broker")]
+pub(crate) struct Payment {
+    /// Its database, as in postgres://user:password@host/database
+    #[arg(long, env = "AMENDS_PAYMENT_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// The database of the provider simulator's book [default: the service's own]
+    #[arg(long, env = "AMENDS_SIMULATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    simulator_database_url: Option<String>,
+    #[command(flatten)]
+    process: Process,
+    #[command(flatten)]
+    migration: Migration,
+    #[command(flatten, next_help_heading = "Settings")]
+    settings: payment_svc::Settings,
+}
+
+impl Payment {
+    pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
+        let Self { database_url, simulator_database_url, process, migration, settings } = self;
+        let url = needed(database_url, "payment", "AMENDS_PAYMENT_DATABASE_URL")?;
+        let simulator_url = simulator_database_url.unwrap_or_else(|| url.clone());
+        run("payment", 50055, process, stops, async |ground: &Ground, _| {
+            let pool = ground.pool("payment", &url).await?;
+            let simulator_pool = ground.pool("simulator", &simulator_url).await?;
+            prepare(&url, &payment_svc::SCHEMA, migration).await?;
+            prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration).await?;
+            let service = parts::payment(ground, pool, simulator_pool, settings);
+            service.subscribe().await?;
+            let mut routes = RoutesBuilder::default();
+            service.register(&mut routes);
+            Ok(Doors { routes, names: payment_svc::Service::NAMES })
+        })
+        .await
+    }
+}

@@ -1,0 +1,141 @@
+//! What every server process is told on its command line, and how it listens, serves, waits and stops.
+//!
+//! Values are checked and ports are bound before anything else is touched, so that a mistake costs nothing. Read next:
+//! `up.rs` (everything) and `alone.rs` (one service).
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use crate::stack::{BusKind, CacheKind, Pools};
+
+/// How a process of Amends runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Process {
+    /// Where gRPC is served [default: 127.0.0.1 and the port of the service]
+    #[arg(long, env = "AMENDS_GRPC_LISTEN", value_name = "ADDRESS:PORT")]
+    grpc_listen: Option<SocketAddr>,
+    /// Where health and metrics are served by HTTP [default: 127.0.0.1, 8080 for `up`, else the gRPC port + 1000]
+    #[arg(long, env = "AMENDS_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
+    http_listen: Option<SocketAddr>,
+    /// RabbitMQ, as in amqp://user:password@host:5672/vhost
+    #[arg(long, env = "AMENDS_AMQP_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) amqp_url: Option<String>,
+    /// Put before every name on the broker, so that several Amends can share one
+    #[arg(long, env = "AMENDS_AMQP_PREFIX", value_name = "TEXT", default_value = "")]
+    amqp_prefix: String,
+    /// Redis, as in redis://user:password@host:6379/0; without it cache and limits are this process's own
+    #[arg(long, env = "AMENDS_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// Put before every key in Redis
+    #[arg(long, env = "AMENDS_REDIS_PREFIX", value_name = "TEXT", default_value = "amends:")]
+    redis_prefix: String,
+    /// Connections to its database that a service holds at most
+    #[arg(long, env = "AMENDS_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(2..=200))]
+    database_connections: u32,
+    /// Take a database that may lose what it acknowledged (fsync or synchronous_commit off)
+    #[arg(long, env = "AMENDS_ALLOW_UNSAFE_DATABASE")]
+    allow_unsafe_database: bool,
+    /// How long calls and moves under way may take when the process is asked to stop
+    #[arg(long, env = "AMENDS_GRACE", value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub(crate) grace: Duration,
+}
+
+/// A port that cannot be ours.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} (is another amends running?): choose another address with {flag} or {variable}")]
+pub(crate) struct ListenError {
+    address: SocketAddr,
+    flag: &'static str,
+    variable: &'static str,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The two bound ports of a process.
+pub(crate) struct Listeners {
+    pub(crate) grpc: TcpListener,
+    pub(crate) http: TcpListener,
+}
+
+impl Process {
+    /// Binds both ports; these are the ones to take when none is given.
+    pub(crate) async fn listen(&self, grpc: u16, http: u16) -> Result<Listeners, ListenError> {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let grpc = self.grpc_listen.unwrap_or_else(|| local(grpc));
+        let http = self.http_listen.unwrap_or_else(|| local(http));
+        Ok(Listeners {
+            grpc: bind(grpc, "--grpc-listen", "AMENDS_GRPC_LISTEN").await?,
+            http: bind(http, "--http-listen", "AMENDS_HTTP_LISTEN").await?,
+        })
+    }
+
+    /// How pools are opened.
+    pub(crate) const fn pools(&self) -> Pools {
+        Pools { connections: self.database_connections, allow_unsafe: self.allow_unsafe_database }
+    }
+
+    /// Which bus: without a broker, the one of this process.
+    pub(crate) fn bus(&self) -> BusKind {
+        match &self.amqp_url {
+            Some(url) => BusKind::Amqp { url: url.clone(), prefix: self.amqp_prefix.clone() },
+            None => BusKind::Local,
+        }
+    }
+
+    /// Which cache and limiter: without Redis, those of this process.
+    pub(crate) fn cache(&self) -> CacheKind {
+        match &self.redis_url {
+            Some(url) => CacheKind::Redis { url: url.clone(), prefix: self.redis_prefix.clone() },
+            None => CacheKind::Local,
+        }
+    }
+}
+
+async fn bind(
+    address: SocketAddr,
+    flag: &'static str,
+    variable: &'static str,
+) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, flag, variable, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        process: Process,
+    }
+
+    fn process(line: &str) -> Process {
+        Line::try_parse_from(line.split_whitespace()).unwrap().process
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_names_its_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let line = format!("x --grpc-listen 127.0.0.1:0 --http-listen {}", taken.local_addr().unwrap());
+        let error = process(&line).listen(1, 2).await.err().unwrap();
+        assert!(error.to_string().contains("--http-listen"), "{error}");
+        assert!(error.to_string().contains(&taken.local_addr().unwrap().to_string()), "{error}");
+    }
+
+    #[test]
+    fn what_is_given_decides_the_kinds() {
+        assert!(matches!(process("x").bus(), BusKind::Local));
+        assert!(matches!(process("x").cache(), CacheKind::Local));
+        let given = process("x --amqp-url amqp://h --amqp-prefix t. --redis-url redis://h");
+        assert!(matches!(given.bus(), BusKind::Amqp { prefix, .. } if prefix == "t."));
+        assert!(matches!(given.cache(), CacheKind::Redis { prefix, .. } if prefix == "amends:"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Databases, schemas and roles: what has to be there before a service starts.
+//!
+//! `amends up` makes one database with a schema and a role per service, as its cluster's owner. A service that is given
+//! a database of its own brings its schema up to date if it may, and refuses to start on one that is behind. Nothing is
+//! ever dropped here. Read next: the `SCHEMA` of any service.
+
+use chassis::database::{self, Schema};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::cluster::Cluster;
+
+/// The database of `amends up`.
+const DATABASE: &str = "amends";
+
+/// Every schema of Amends.
+#[must_use]
+pub fn schemas() -> [Schema; 8] {
+    [
+        orchestrator::SCHEMA,
+        order_svc::SCHEMA,
+        inventory_svc::SCHEMA,
+        risk_svc::SCHEMA,
+        payment_svc::SCHEMA,
+        payment_svc::SIMULATOR_SCHEMA,
+        ledger_svc::SCHEMA,
+        notification_svc::SCHEMA,
+    ]
+}
+
+/// The URL of each service's database. They may all be the same database.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// The orchestrator's.
+    pub orchestrator: String,
+    /// order-svc's.
+    pub order: String,
+    /// inventory-svc's.
+    pub inventory: String,
+    /// risk-svc's.
+    pub risk: String,
+    /// payment-svc's.
+    pub payment: String,
+    /// The provider simulator's book.
+    pub simulator: String,
+    /// ledger-svc's.
+    pub ledger: String,
+    /// notification-svc's.
+    pub notification: String,
+}
+
+impl Databases {
+    /// What `url` says for each schema.
+    #[must_use]
+    pub fn of(url: impl Fn(&Schema) -> String) -> Self {
+        Self {
+            orchestrator: url(&orchestrator::SCHEMA),
+            order: url(&order_svc::SCHEMA),
+            inventory: url(&inventory_svc::SCHEMA),
+            risk: url(&risk_svc::SCHEMA),
+            payment: url(&payment_svc::SCHEMA),
+            simulator: url(&payment_svc::SIMULATOR_SCHEMA),
+            ledger: url(&ledger_svc::SCHEMA),
+            notification: url(&notification_svc::SCHEMA),
+        }
+    }
+}
+
+/// Why a database is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be asked.
+    #[error("the database cannot be asked")]
+    Ask(#[from] sqlx::Error),
+    /// It could not be made ready.
+    #[error("schema {schema} cannot be made ready")]
+    Provision {
+        /// Which.
+        schema: &'static str,
+        /// Why.
+        #[source]
+        source: database::Error,
+    },
+    /// It is older than this build, and this process is not to change it.
+    #[error(
+        "schema {schema} is at version {found}, this build needs {needed}: start once with --migrate and the URL of a \
+         role that owns the schema"
+    )]
+    Behind {
+        /// Which.
+        schema: &'static str,
+        /// What is there.
+        found: i64,
+        /// What this build needs.
+        needed: i64,
+    },
+}
+
+/// Makes the database of `amends up` and everything in it; the URLs of its services.
+///
+/// # Errors
+/// What the server said.
+pub async fn embedded(cluster: &Cluster) -> Result<Databases, Error> {
+    let mut server = PgConnection::connect(&cluster.url("postgres", "postgres")).await?;
+    let there: Option<(i32,)> = sqlx::query_as("select 1 from pg_database where datname = $1")
+        .bind(DATABASE)
+        .fetch_optional(&mut server)
+        .await?;
+    if there.is_none() {
+        server.execute("create database amends").await?;
+    }
+    server.close().await?;
+    let mut owner = PgConnection::connect(&cluster.url("postgres", DATABASE)).await?;
+    for schema in &schemas() {
+        let name = schema.name;
+        let made = database::provision(&mut owner, schema).await;
+        made.map_err(|source| Error::Provision { schema: name, source })?;
+    }
+    owner.close().await?;
+    Ok(Databases::of(|schema| cluster.url(schema.role, DATABASE)))
+}
+
+/// What a single service does about its schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migrate {
+    /// Migrates when the schema is behind.
+    WhenBehind,
+    /// Migrates, also when it looks up to date.
+    Always,
+    /// Only looks.
+    Never,
+}
+
+/// Brings a service's schema up to date with the service's own URL. A schema that is newer than this build is left
+/// alone.
+///
+/// # Errors
+/// When it is behind and may not be changed, and what the server said.
+pub async fn own(url: &str, schema: &Schema, migrate: Migrate) -> Result<(), Error> {
+    let mut connection = PgConnection::connect(url).await?;
+    let needed = schema.migrations.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+    let found = version(&mut connection, schema).await?;
+    let is_behind = found < needed;
+    match migrate {
+        Migrate::Never if is_behind => return Err(Error::Behind { schema: schema.name, found, needed }),
+        Migrate::Never => {}
+        Migrate::WhenBehind if !is_behind => {}
+        Migrate::WhenBehind | Migrate::Always => {
+            let migrated = database::migrate(&mut connection, schema).await;
+            migrated.map_err(|source| Error::Provision { schema: schema.name, source })?;
+        }
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// The newest migration that ran; 0 when none did.
+async fn version(connection: &mut PgConnection, schema: &Schema) -> Result<i64, Error> {
+    let table = format!("{}._sqlx_migrations", schema.name);
+    let (is_there,): (bool,) =
+        sqlx::query_as("select to_regclass($1) is not null").bind(&table).fetch_one(&mut *connection).await?;
+    if !is_there {
+        return Ok(0);
+    }
+    let newest = format!("select coalesce(max(version), 0) from {table} where success");
+    let (version,): (i64,) = sqlx::query_as(sqlx::AssertSqlSafe(newest)).fetch_one(connection).await?;
+    Ok(version)
+}

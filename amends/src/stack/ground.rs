@@ -1,0 +1,147 @@
+//! What services stand on: bus, cache, limiter, and how their pools are opened.
+//!
+//! Two kinds of each: this process's own, or RabbitMQ and Redis. Nothing here knows a service. Read next: `parts.rs`,
+//! where services are put on it.
+
+use std::sync::Arc;
+
+use chassis::{
+    bus::{self, Bus, amqp::AmqpBus, local::LocalBus},
+    cache::{Cache, LocalCache, RedisCache},
+    database,
+    limiter::{Limiter, LocalLimiter, RedisLimiter},
+    redis_link::{self, RedisLink},
+    stop::Stop,
+};
+use sqlx::PgPool;
+
+use super::queues::queues;
+
+/// What this process's own cache may hold, in bytes of keys and values.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Which bus.
+#[derive(Clone)]
+pub enum BusKind {
+    /// This process's own, for one that runs everything.
+    Local,
+    /// RabbitMQ.
+    Amqp {
+        /// `amqp://…`
+        url: String,
+        /// Before every name on the broker.
+        prefix: String,
+    },
+    /// One that the caller made, as a scenario does that loses messages.
+    Given(Arc<dyn Bus>),
+}
+
+/// Which cache and limiter.
+#[derive(Debug, Clone)]
+pub enum CacheKind {
+    /// This process's own.
+    Local,
+    /// Redis.
+    Redis {
+        /// `redis://…`
+        url: String,
+        /// Before every key.
+        prefix: String,
+    },
+}
+
+/// How pools are opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Pools {
+    /// Connections of each at most.
+    pub connections: u32,
+    /// Take a server with `fsync` or `synchronous_commit` off.
+    pub allow_unsafe: bool,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self { connections: 8, allow_unsafe: false }
+    }
+}
+
+/// Why something could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A service's database.
+    #[error("the database of {service} cannot be used")]
+    Database {
+        /// Whose.
+        service: &'static str,
+        /// Why.
+        #[source]
+        source: database::Error,
+    },
+    /// The broker.
+    #[error("the bus cannot be used")]
+    Bus(#[from] bus::Error),
+    /// Redis.
+    #[error("Redis cannot be used (--redis-url)")]
+    Redis(#[from] redis_link::Error),
+    /// The orchestrator.
+    #[error("the orchestrator does not start")]
+    Orchestrator(#[from] orchestrator::Error),
+    /// A listener without an address.
+    #[error("a listener has no address")]
+    Address(#[source] std::io::Error),
+}
+
+/// What services stand on.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    /// The bus.
+    pub(crate) bus: Arc<dyn Bus>,
+    /// The cache.
+    pub(crate) cache: Arc<dyn Cache>,
+    /// The limiter.
+    pub(crate) limiter: Arc<dyn Limiter>,
+    /// Stops services.
+    pub(crate) stop: Stop,
+    pools: Pools,
+}
+
+impl Ground {
+    /// Connects what has to be connected. A broker or a database that is not there yet is waited for, until `stop`.
+    ///
+    /// # Errors
+    /// What refuses.
+    pub(crate) async fn lay(
+        bus: &BusKind,
+        cache: &CacheKind,
+        pools: Pools,
+        stop: &Stop,
+    ) -> Result<Self, Error> {
+        let bus: Arc<dyn Bus> = match bus {
+            BusKind::Local => Arc::new(LocalBus::new()),
+            BusKind::Amqp { url, prefix } => Arc::new(AmqpBus::connect(url, prefix, queues(), stop).await?),
+            BusKind::Given(bus) => Arc::clone(bus),
+        };
+        let (cache, limiter): (Arc<dyn Cache>, Arc<dyn Limiter>) = match cache {
+            CacheKind::Local => (Arc::new(LocalCache::new(CACHE_BYTES)), Arc::new(LocalLimiter::new())),
+            CacheKind::Redis { url, prefix } => {
+                let link = RedisLink::open(url, prefix)?;
+                (Arc::new(RedisCache::new(link.clone())), Arc::new(RedisLimiter::new(link)))
+            }
+        };
+        Ok(Self { bus, cache, limiter, stop: stop.clone(), pools })
+    }
+
+    /// A service's pool.
+    ///
+    /// # Errors
+    /// A URL that is none, a server that is unsafe or too old.
+    pub(crate) async fn pool(&self, service: &'static str, url: &str) -> Result<PgPool, Error> {
+        let options = database::Options {
+            url: url.to_owned(),
+            application: format!("amends-{service}"),
+            connections: self.pools.connections,
+            allow_unsafe: self.pools.allow_unsafe,
+        };
+        database::open(&options, &self.stop).await.map_err(|source| Error::Database { service, source })
+    }
+}

@@ -1,0 +1,120 @@
+//! The seven services of one process, and the orchestrator's way to call the others.
+//!
+//! Read next: `front.rs`, which serves them.
+
+use chassis::{
+    bus,
+    grpc::{self, Callee},
+};
+use orchestrator::Callees;
+use tonic::service::RoutesBuilder;
+use uuid::Uuid;
+
+use super::{
+    Settings,
+    ground::{Error, Ground},
+    parts,
+};
+use crate::provision::Databases;
+
+/// Who an orchestrator is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// Its id.
+    pub(crate) instance: Uuid,
+    /// No other process has this id.
+    pub(crate) lone: bool,
+    /// Where its doors are, for people.
+    pub(crate) address: String,
+}
+
+/// The seven.
+pub(super) struct Services {
+    pub(super) orchestrator: orchestrator::Service,
+    order: order_svc::Service,
+    inventory: inventory_svc::Service,
+    risk: risk_svc::Service,
+    payment: payment_svc::Service,
+    ledger: ledger_svc::Service,
+    notification: notification_svc::Service,
+}
+
+impl Services {
+    /// Starts them; the orchestrator last, because it calls the others.
+    pub(super) async fn start(
+        ground: &Ground,
+        databases: &Databases,
+        settings: Settings,
+        identity: Identity,
+    ) -> Result<Self, Error> {
+        let pools = tokio::try_join!(
+            ground.pool("order", &databases.order),
+            ground.pool("inventory", &databases.inventory),
+            ground.pool("risk", &databases.risk),
+            ground.pool("payment", &databases.payment),
+            ground.pool("simulator", &databases.simulator),
+            ground.pool("ledger", &databases.ledger),
+            ground.pool("notification", &databases.notification),
+            ground.pool("orchestrator", &databases.orchestrator),
+        )?;
+        let order = parts::order(ground, pools.0, settings.order);
+        let inventory = parts::inventory(ground, pools.1, settings.inventory);
+        let risk = parts::risk(ground, pools.2, settings.risk);
+        let payment = parts::payment(ground, pools.3, pools.4, settings.payment);
+        let ledger = parts::ledger(ground, pools.5, settings.ledger);
+        let notification = parts::notification(ground, pools.6, settings.notification);
+        let callees = Callees {
+            order: callee(|routes| order.register(routes)),
+            inventory: callee(|routes| inventory.register(routes)),
+            risk: callee(|routes| risk.register(routes)),
+            payment: callee(|routes| payment.register(routes)),
+            ledger: callee(|routes| ledger.register(routes)),
+        };
+        let orchestrator = parts::orchestrator(ground, pools.7, settings.orchestrator, callees, identity)?;
+        Ok(Self { orchestrator, order, inventory, risk, payment, ledger, notification })
+    }
+
+    /// Takes every queue.
+    pub(super) async fn subscribe(&self) -> Result<(), bus::Error> {
+        self.order.subscribe().await?;
+        self.inventory.subscribe().await?;
+        self.risk.subscribe().await?;
+        self.payment.subscribe().await?;
+        self.ledger.subscribe().await?;
+        self.notification.subscribe().await?;
+        self.orchestrator.subscribe().await
+    }
+
+    /// The doors of all.
+    pub(super) fn routes(&self) -> RoutesBuilder {
+        let mut routes = RoutesBuilder::default();
+        self.orchestrator.register(&mut routes);
+        self.order.register(&mut routes);
+        self.inventory.register(&mut routes);
+        self.risk.register(&mut routes);
+        self.payment.register(&mut routes);
+        self.ledger.register(&mut routes);
+        self.notification.register(&mut routes);
+        routes
+    }
+
+    /// The names of all, for health.
+    pub(super) fn names() -> Vec<&'static str> {
+        [
+            orchestrator::Service::NAMES,
+            order_svc::Service::NAMES,
+            inventory_svc::Service::NAMES,
+            risk_svc::Service::NAMES,
+            payment_svc::Service::NAMES,
+            ledger_svc::Service::NAMES,
+            notification_svc::Service::NAMES,
+        ]
+        .concat()
+    }
+}
+
+fn callee(register: impl FnOnce(&mut RoutesBuilder)) -> Callee {
+    let mut routes = RoutesBuilder::default();
+    register(&mut routes);
+    grpc::local(routes.routes())
+}
