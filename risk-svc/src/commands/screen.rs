@@ -1,0 +1,166 @@
+//! Screen: approve, refuse, or have a person look; once per step.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use chassis::{
+    barrier::{self, Forward, Outcome},
+    batcher::Command,
+    clock,
+    database::Trouble,
+};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use prost::Message;
+use proto::{
+    risk::v1::ScreenDone,
+    step::{Answer, Pending, Refused, TurnedAway},
+    time,
+};
+use sqlx::{Acquire as _, PgPool};
+use types::StepKey;
+
+use crate::{
+    domain::{self, Judgement, Rules, Subject},
+    store::{self, Known, New, rule},
+    wire,
+};
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) key: StepKey,
+    pub(crate) subject: Subject,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
+}
+
+/// The command.
+pub(crate) struct Screen {
+    pub(crate) pool: PgPool,
+    /// How long a review waits for a person.
+    pub(crate) deadline: Duration,
+}
+
+impl Command for Screen {
+    type Item = Item;
+    type Reply = Answer<ScreenDone>;
+    type Key = StepKey;
+    const NAME: &'static str = "risk.screen";
+
+    fn key(item: &Item) -> StepKey {
+        item.key.clone()
+    }
+
+    async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ScreenDone>>, Trouble> {
+        let mut connection = self.pool.acquire().await?;
+        let known = store::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
+        let known = items.iter().map(|item| standing(known.get(&item.key), item));
+        let known = known.collect::<Result<Vec<_>, _>>()?;
+        let fresh: Vec<_> = items.iter().zip(&known).filter(|(_, known)| known.is_none()).collect();
+        if fresh.is_empty() {
+            return Ok(known.into_iter().flatten().collect());
+        }
+
+        let customers: BTreeSet<_> = fresh.iter().map(|(item, _)| item.subject.customer.as_str()).collect();
+        let rules: Rules = rule::list(&mut connection).await?.into_iter().collect();
+        let denied = rule::denied(&mut connection, &customers).await?;
+        // The database keeps microseconds; what is answered now and what a repeat reads must be the same.
+        let now = clock::now().trunc_subsecs(6);
+        let expire_time = self.expire_time(now)?;
+
+        let mut transaction = connection.begin().await?;
+        let mut earlier = match rules.window_seconds() {
+            Some(seconds) => {
+                store::count(&mut transaction, customers, now - TimeDelta::seconds(seconds)).await?
+            }
+            None => HashMap::new(),
+        };
+        let mut rows = Vec::with_capacity(fresh.len());
+        let mut answers = Vec::with_capacity(items.len());
+        for (item, known) in items.iter().zip(&known) {
+            if let Some(known) = known {
+                answers.push(known.clone());
+                continue;
+            }
+            let customer = item.subject.customer.as_str();
+            let orders = earlier.entry(customer.to_owned()).or_default();
+            let judgement = domain::judge(&rules, &item.subject, denied.contains(customer), *orders);
+            // The next order of this customer in this very batch comes after this one.
+            *orders += 1;
+            let (row, answer) = settle(item, judgement, expire_time);
+            rows.push(row);
+            answers.push(answer);
+        }
+        store::insert(&mut transaction, rows, now).await?;
+        transaction.commit().await?;
+        answers.iter().zip(&known).filter(|(_, known)| known.is_none()).for_each(|(answer, _)| count(answer));
+        Ok(answers)
+    }
+}
+
+impl Screen {
+    fn expire_time(&self, now: DateTime<Utc>) -> Result<DateTime<Utc>, Trouble> {
+        let deadline = TimeDelta::from_std(self.deadline).ok();
+        deadline
+            .and_then(|deadline| now.checked_add_signed(deadline))
+            .ok_or_else(|| Trouble::Failed("the deadline of reviews is beyond the calendar".into()))
+    }
+}
+
+/// The answer that already follows from what is there; none when the step is fresh.
+fn standing(known: Option<&Known>, item: &Item) -> Result<Option<Answer<ScreenDone>>, Trouble> {
+    let Some(known) = known else { return Ok(None) };
+    Ok(match barrier::forward(Some(&known.record), &item.subject.hash()) {
+        Forward::Fresh => None,
+        Forward::Done => Some(Answer::Done(stored(known)?)),
+        Forward::Refused => Some(Answer::Refused(stored(known)?)),
+        Forward::Fenced => Some(Answer::Fenced),
+        Forward::Mismatch => Some(Answer::TurnedAway(TurnedAway::mismatch(&item.key))),
+        Forward::InProgress => {
+            let until = known.expire_time;
+            let until = until.ok_or_else(|| Trouble::Failed("a screening waits for nobody".into()))?;
+            Some(Answer::Pending(pending(until)))
+        }
+    })
+}
+
+fn stored<M: Message + Default>(known: &Known) -> Result<M, Trouble> {
+    M::decode(known.reply.as_slice())
+        .map_err(|error| Trouble::Failed(format!("cannot read a stored reply: {error}")))
+}
+
+fn pending(until: DateTime<Utc>) -> Pending {
+    Pending { until: Some(time::stamp(until)), action: "REVIEW".into() }
+}
+
+/// What is stored and said.
+fn settle(item: &Item, judgement: Judgement, expire_time: DateTime<Utc>) -> (New<'_>, Answer<ScreenDone>) {
+    let row = |outcome, reply| New { key: &item.key, subject: &item.subject, outcome, reply, review: None };
+    match judgement {
+        Judgement::Approve => {
+            let done = ScreenDone { approved_by: "RULES".into() };
+            (row(Outcome::Done, Some(done.encode_to_vec())), Answer::Done(done))
+        }
+        Judgement::Deny => {
+            let customer = item.subject.customer.as_str();
+            let refused: Refused = wire::refused("RISK_DENIED", [("customer_id", customer)]);
+            (row(Outcome::Refused, Some(refused.encode_to_vec())), Answer::Refused(refused))
+        }
+        Judgement::Review(kind) => {
+            let review = Some((kind, expire_time, item.trace.as_str()));
+            (New { review, ..row(Outcome::Pending, None) }, Answer::Pending(pending(expire_time)))
+        }
+    }
+}
+
+fn count(answer: &Answer<ScreenDone>) {
+    let outcome = match answer {
+        Answer::Done(_) => "approved",
+        Answer::Refused(_) => "denied",
+        Answer::Pending(_) => "review",
+        Answer::Fenced | Answer::TurnedAway(_) => return,
+    };
+    metrics::counter!("amends_risk_screenings_total", "outcome" => outcome).increment(1);
+}

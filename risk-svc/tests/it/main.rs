@@ -1,0 +1,20 @@
+//! risk-svc against a real Postgres, through its doors: each module is one behaviour. Read next: [`bed`].
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+
+mod bed;
+mod concurrency;
+mod reviewing;
+mod rules;
+mod screening;
+
+#[tokio::test]
+async fn every_statement_fits_the_schema() {
+    let database = chassis::testbed::TestDatabase::create(&[risk_svc::SCHEMA]).await;
+    let mut connection = database.pool(&risk_svc::SCHEMA).await.acquire().await.unwrap();
+    let mut findings = Vec::new();
+    for statement in risk_svc::statements() {
+        findings.extend(chassis::sql::check(&mut connection, statement).await.err());
+    }
+    assert!(findings.is_empty(), "{findings:#?}");
+}
