@@ -4,5 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod amqp;
+mod broker;
+mod bus;
 mod redis;
 mod wire;
