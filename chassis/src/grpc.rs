@@ -8,11 +8,16 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tonic::{
+    Code, Status,
     body::Body,
     service::{Routes, RoutesBuilder},
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
-use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tower::{
+    BoxError, ServiceExt,
+    util::{BoxCloneSyncService, MapResponseLayer},
+};
 
 use crate::stop::Stop;
 
@@ -78,6 +83,7 @@ pub async fn serve(
     let stopping = stop.clone();
     let names: Vec<&'static str> = services.to_vec();
     Server::builder()
+        .layer(MapResponseLayer::new(name_oversize))
         .max_concurrent_streams(1024)
         .http2_max_pending_accept_reset_streams(Some(64))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -90,4 +96,16 @@ pub async fn serve(
         })
         .await?;
     Ok(())
+}
+
+/// tonic calls a message above the limit OUT_OF_RANGE; to whoever sent it, it is an invalid argument.
+fn name_oversize(response: Response<Body>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    if status.code() != Code::OutOfRange || !status.message().contains("message length too large") {
+        return response;
+    }
+    let mut details =
+        ErrorDetails::with_error_info("MESSAGE_TOO_LARGE", "amends", std::collections::HashMap::new());
+    details.add_bad_request_violation("(message)", status.message());
+    Status::with_error_details(Code::InvalidArgument, status.message(), details).into_http()
 }

@@ -68,6 +68,8 @@ impl Bus for LocalBus {
 
     async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error> {
         let mut subscribers = self.subscribers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // A queue has one consumer here: a service that starts again takes its queue over.
+        subscribers.retain(|(taken, _)| taken.name != queue.name);
         subscribers.push((queue, handler));
         Ok(())
     }

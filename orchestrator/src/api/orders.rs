@@ -271,7 +271,13 @@ impl Doors {
             Some(quote_reply::Outcome::Invalid(invalid)) => Ok(Err(invalid
                 .violations
                 .into_iter()
-                .map(|v| Violation::new(v.field, v.reason, v.description))
+                .map(|v| {
+                    Violation::new(
+                        v.field.replace("expected_unit_price", "unit_price"),
+                        v.reason,
+                        v.description,
+                    )
+                })
                 .collect())),
             None => Err(error::internal("the catalog answered without an outcome")),
         }

@@ -1,0 +1,102 @@
+//! Stands between an orchestrator and a participant: repeats calls, loses answers, fails before anything happened.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use chassis::{
+    bus::{Bus, Error, Handler, Message, Published, Queue},
+    grpc::Callee,
+};
+use http_body_util::{BodyExt as _, Full};
+use tonic::{Status, body::Body};
+use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
+
+/// What is done to calls of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meddling {
+    /// Every call is made twice; the second answer counts.
+    Repeat,
+    /// The first call of each method takes effect and its answer is lost.
+    LoseFirstAnswer,
+    /// The first call of each method never arrives.
+    LoseFirstCall,
+}
+
+/// Counts what was done, by method.
+#[derive(Debug, Clone, Default)]
+pub struct Record(Arc<Mutex<HashMap<String, usize>>>);
+
+impl Record {
+    fn count(&self, method: &str) -> usize {
+        let mut counts = self.0.lock().unwrap();
+        let count = counts.entry(method.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// The methods that were meddled with.
+    #[must_use]
+    pub fn methods(&self) -> Vec<String> {
+        let mut methods: Vec<_> = self.0.lock().unwrap().keys().cloned().collect();
+        methods.sort();
+        methods
+    }
+}
+
+async fn send(callee: Callee, parts: http::request::Parts, body: bytes::Bytes) -> http::Response<Body> {
+    let mut request = http::Request::new(Body::new(Full::new(body)));
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = parts.uri;
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = parts.headers;
+    callee.oneshot(request).await.unwrap_or_else(|e| Status::unavailable(format!("{e:?}")).into_http())
+}
+
+/// A callee whose step calls are meddled with.
+#[must_use]
+pub fn meddle(callee: Callee, meddling: Meddling, record: Record) -> Callee {
+    BoxCloneSyncService::new(service_fn(move |request: http::Request<Body>| {
+        let (callee, record) = (callee.clone(), record.clone());
+        async move {
+            let path = request.uri().path().to_owned();
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            if !path.contains("Steps/") {
+                return Ok(send(callee, parts, body).await);
+            }
+            let nth = record.count(&path);
+            Ok(match meddling {
+                Meddling::LoseFirstCall if nth == 1 => Status::unknown("the call was lost").into_http(),
+                Meddling::LoseFirstAnswer if nth == 1 => {
+                    let answer = send(callee, parts, body).await;
+                    let _ = answer.into_body().collect().await;
+                    Status::unknown("the answer was lost").into_http()
+                }
+                Meddling::Repeat => {
+                    let first = send(callee.clone(), parts.clone(), body.clone()).await;
+                    let _ = first.into_body().collect().await;
+                    send(callee, parts, body).await
+                }
+                Meddling::LoseFirstCall | Meddling::LoseFirstAnswer => send(callee, parts, body).await,
+            })
+        }
+    }))
+}
+
+/// A bus that says everything twice.
+pub struct DoubledBus(pub Arc<dyn Bus>);
+
+#[async_trait]
+impl Bus for DoubledBus {
+    async fn publish(&self, messages: &[Message]) -> Vec<Published> {
+        self.0.publish(messages).await;
+        self.0.publish(messages).await
+    }
+
+    async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error> {
+        self.0.subscribe(queue, handler).await
+    }
+}

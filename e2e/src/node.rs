@@ -1,0 +1,163 @@
+//! One service on its own listener: it can be stopped, and started again on the same port.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use chassis::{bus::Bus, cache::LocalCache, database, grpc, limiter::LocalLimiter, stop::Stop};
+use orchestrator::Callees;
+use sqlx::PgPool;
+use tokio::net::{TcpListener, TcpSocket};
+use tonic::service::RoutesBuilder;
+use uuid::Uuid;
+
+use crate::world::Ground;
+
+/// Which service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Order,
+    Inventory,
+    Risk,
+    Payment,
+    Ledger,
+    Notification,
+}
+
+impl Kind {
+    pub const ALL: [Self; 6] =
+        [Self::Order, Self::Inventory, Self::Risk, Self::Payment, Self::Ledger, Self::Notification];
+}
+
+/// A running service.
+pub struct Node {
+    pub address: SocketAddr,
+    pub stop: Stop,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Node {
+    /// Stops it at once: calls under way break, what is committed stays.
+    pub async fn stop(self) -> SocketAddr {
+        self.stop.request();
+        self.served.abort();
+        let _ = self.served.await;
+        self.stop.finish(Duration::from_secs(5)).await;
+        self.address
+    }
+}
+
+/// Binds a port again that was ours a moment ago.
+pub async fn bind(address: Option<SocketAddr>) -> TcpListener {
+    let Some(address) = address else { return TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    crate::eventually("the port is free again", || async move {
+        let socket = TcpSocket::new_v4().ok()?;
+        socket.set_reuseaddr(true).ok()?;
+        socket.bind(address).ok()?;
+        socket.listen(1024).ok()
+    })
+    .await
+}
+
+async fn pool(ground: &Ground, schema: &database::Schema, stop: &Stop) -> PgPool {
+    let options = database::Options {
+        url: ground.database.url(schema),
+        application: schema.role.to_owned(),
+        connections: 4,
+        allow_unsafe: false,
+    };
+    database::open(&options, stop).await.unwrap()
+}
+
+fn serve(routes: RoutesBuilder, names: &'static [&'static str], listener: TcpListener, stop: Stop) -> Node {
+    let address = listener.local_addr().unwrap();
+    let serving = stop.clone();
+    let served = tokio::spawn(async move {
+        grpc::serve(routes, proto::DESCRIPTORS, names, listener, &serving).await.unwrap();
+    });
+    Node { address, stop, served }
+}
+
+/// Starts a participant.
+pub async fn start(ground: &Ground, kind: Kind, address: Option<SocketAddr>) -> Node {
+    let stop = Stop::new();
+    let mut routes = RoutesBuilder::default();
+    let bus = ground.bus(&stop).await;
+    let names = match kind {
+        Kind::Order => {
+            let pool = pool(ground, &order_svc::SCHEMA, &stop).await;
+            let wiring = order_svc::Wiring { pool, bus, stop: stop.clone() };
+            let service = order_svc::Service::start(ground.settings.order.clone(), wiring);
+            service.register(&mut routes);
+            service.subscribe().await.unwrap();
+            order_svc::Service::NAMES
+        }
+        Kind::Inventory => {
+            let pool = pool(ground, &inventory_svc::SCHEMA, &stop).await;
+            let wiring = inventory_svc::Wiring { pool, bus, cache: cache(), stop: stop.clone() };
+            let service = inventory_svc::Service::start(ground.settings.inventory.clone(), wiring);
+            service.register(&mut routes);
+            service.subscribe().await.unwrap();
+            inventory_svc::Service::NAMES
+        }
+        Kind::Risk => {
+            let pool = pool(ground, &risk_svc::SCHEMA, &stop).await;
+            let wiring = risk_svc::Wiring { pool, bus, stop: stop.clone() };
+            let service = risk_svc::Service::start(ground.settings.risk.clone(), wiring);
+            service.register(&mut routes);
+            service.subscribe().await.unwrap();
+            risk_svc::Service::NAMES
+        }
+        Kind::Payment => {
+            let simulator_pool = pool(ground, &payment_svc::SIMULATOR_SCHEMA, &stop).await;
+            let pool = pool(ground, &payment_svc::SCHEMA, &stop).await;
+            let wiring = payment_svc::Wiring { pool, simulator_pool, bus, stop: stop.clone() };
+            let service = payment_svc::Service::start(ground.settings.payment.clone(), wiring);
+            service.register(&mut routes);
+            service.subscribe().await.unwrap();
+            payment_svc::Service::NAMES
+        }
+        Kind::Ledger => {
+            let pool = pool(ground, &ledger_svc::SCHEMA, &stop).await;
+            let wiring = ledger_svc::Wiring { pool, bus, stop: stop.clone() };
+            let service = ledger_svc::Service::start(ground.settings.ledger.clone(), wiring);
+            service.register(&mut routes);
+            service.subscribe().await.unwrap();
+            ledger_svc::Service::NAMES
+        }
+        Kind::Notification => {
+            let pool = pool(ground, &notification_svc::SCHEMA, &stop).await;
+            let wiring = notification_svc::Wiring { pool, bus, stop: stop.clone() };
+            let service = notification_svc::Service::start(ground.settings.notification.clone(), wiring);
+            service.register(&mut routes);
+            service.subscribe().await.unwrap();
+            notification_svc::Service::NAMES
+        }
+    };
+    serve(routes, names, bind(address).await, stop)
+}
+
+fn cache() -> Arc<LocalCache> {
+    Arc::new(LocalCache::new(1 << 20))
+}
+
+/// Starts an orchestrator.
+pub async fn start_orchestrator(ground: &Ground, callees: Callees, instance: Uuid, lone: bool) -> (Node, orchestrator::Service) {
+    let stop = Stop::new();
+    let listener = bind(None).await;
+    let bus: Arc<dyn Bus> = ground.bus(&stop).await;
+    let wiring = orchestrator::Wiring {
+        pool: pool(ground, &orchestrator::SCHEMA, &stop).await,
+        bus,
+        cache: cache(),
+        limiter: Arc::new(LocalLimiter::new()),
+        callees,
+        instance,
+        lone,
+        address: listener.local_addr().unwrap().to_string(),
+        stop: stop.clone(),
+    };
+    let service = orchestrator::Service::start(ground.settings.orchestrator.clone(), wiring).unwrap();
+    let mut routes = RoutesBuilder::default();
+    service.register(&mut routes);
+    service.subscribe().await.unwrap();
+    (serve(routes, orchestrator::Service::NAMES, listener, stop), service)
+}

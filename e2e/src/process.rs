@@ -1,0 +1,116 @@
+//! The real binary as a process of its own: started, killed, stopped, woken.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use chassis::{
+    grpc::{self, Callee},
+    testbed::variable,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::oneshot,
+};
+
+/// A folder that another user may look through, since the private Postgres runs as one.
+#[must_use]
+pub fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("amends-{name}-{}", chassis::clock::new_uuid().simple()));
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A running binary.
+pub struct Process {
+    child: Child,
+    /// What it said in its line `ready`.
+    pub addresses: HashMap<String, String>,
+}
+
+impl Process {
+    /// Starts `amends` with these arguments and waits for its line `ready`.
+    pub async fn start(arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
+        command.args(arguments).envs(environment.iter().map(|(k, v)| (k, v)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (tell, told) = oneshot::channel();
+        // Read to its end, or the process would block on a full pipe.
+        tokio::spawn(async move {
+            let (mut tell, mut said) = (Some(tell), Vec::new());
+            while let Ok(Some(line)) = lines.next_line().await {
+                if std::env::var("AMENDS_TEST_VERBOSE").is_ok() {
+                    eprintln!("| {line}");
+                }
+                if let Some(rest) = line.strip_prefix("ready ") {
+                    let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
+                    let addresses = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                    tell.take().map(|tell: oneshot::Sender<_>| tell.send(Ok(addresses)));
+                }
+                said.push(line);
+            }
+            tell.map(|tell| tell.send(Err(said.join("\n"))));
+        });
+        let addresses = tokio::time::timeout(Duration::from_secs(90), told).await.expect("ready in time").unwrap();
+        let addresses = addresses.unwrap_or_else(|said: String| panic!("it did not start:\n{said}"));
+        Self { child, addresses }
+    }
+
+    /// `amends up` over a folder.
+    pub async fn up(folder: &Path, more: &[&str]) -> Self {
+        let folder = folder.to_str().unwrap().to_owned();
+        let bin = variable("AMENDS_TEST_POSTGRES_BIN");
+        let fixed = ["up", "--data-dir", &folder, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+        let arguments: Vec<&str> = [&fixed[..], &["--postgres-bin", &bin], more].concat();
+        Self::start(&arguments, &[]).await
+    }
+
+    /// Its gRPC doors.
+    #[must_use]
+    pub fn callee(&self) -> Callee {
+        grpc::remote(&format!("http://{}", self.addresses["grpc"])).unwrap()
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM, and waits for its end; its exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        self.signal("TERM").await;
+        let ended = tokio::time::timeout(Duration::from_secs(40), self.child.wait()).await;
+        ended.expect("it stops in time").unwrap().code()
+    }
+
+    /// SIGSTOP.
+    pub async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// SIGCONT.
+    pub async fn wake(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let done = Command::new("kill").args([&format!("-{name}"), &pid]).status().await.unwrap();
+        assert!(done.success());
+    }
+}
+
+/// Runs the binary to its end; exit code and standard output.
+pub async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (Option<i32>, String) {
+    let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
+    command.args(arguments).envs(environment.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
+    let output = command.output().await.unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), text)
+}

@@ -1,0 +1,17 @@
+//! The scenarios: every row of "what ends as what", on real Postgres and RabbitMQ, each ending with the auditor.
+//!
+//! Modules by behaviour. `laws` repeats, refuses and reorders every step; `processes` kills and stops the real binary.
+
+mod bad_input;
+mod doubt;
+mod happy;
+mod idempotency;
+mod laws;
+mod outage;
+mod ownership;
+mod processes;
+mod refusals;
+mod slices;
+mod statements;
+mod verbs;
+mod waiting;

@@ -1,0 +1,70 @@
+//! Participants that are away, and breakers.
+
+use std::time::Duration;
+
+use e2e::{Kind, Spec, World, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_wait_behind_the_breaker_and_complete_when_the_participant_is_back() {
+    let mut world = World::local().await;
+    world.take_down(Kind::Ledger).await;
+    let mut orders = Vec::new();
+    for _ in 0..10 {
+        orders.push(world.create(&Spec::of(1)).await);
+    }
+    let post = |saga: &proto::saga::v1::Saga| saga.steps.iter().find(|s| s.name == "post").cloned().unwrap();
+    eventually("the breaker is open", || async {
+        let saga = world.saga(&orders[0].order_id).await;
+        (post(&saga).breaker == "OPEN").then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for order in &orders {
+        assert_eq!(world.order(&order.order_id).await.status_reason, "");
+    }
+    world.bring_back(Kind::Ledger).await;
+    for order in &orders {
+        world.completes(&order.order_id).await;
+        // Waiting cost no attempt: at most the few that met the falling service, and the one that was answered.
+        let step = post(&world.saga(&order.order_id).await);
+        assert!(step.attempts <= 2, "{step:?}");
+        assert_eq!(step.breaker, "CLOSED");
+    }
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_its_deadline_an_order_that_waits_for_a_participant_turns_round() {
+    let short = |s: &mut amends::stack::Settings| s.orchestrator.order_deadline = Duration::from_secs(4);
+    let mut world = e2e::Builder::new(e2e::BusKind::Local).settings(short).start().await;
+    world.take_down(Kind::Payment).await;
+    let order = world.create(&Spec::of(2)).await;
+    eventually("it turned round", || async {
+        let order = world.order(&order.order_id).await;
+        (order.status_reason == "DEADLINE_EXCEEDED").then_some(())
+    })
+    .await;
+    world.bring_back(Kind::Payment).await;
+    world.is_cancelled(&order.order_id).await;
+    assert_eq!(world.stock("P1001").await.available, 1000);
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compensations_wait_for_a_participant_that_is_away() {
+    let mut world = World::amqp().await;
+    world.take_down(Kind::Ledger).await;
+    let order = world.create(&Spec::of(2)).await;
+    eventually("it was charged", || async {
+        (world.saga(&order.order_id).await.steps[3].state == "DONE").then_some(())
+    })
+    .await;
+    world.take_down(Kind::Inventory).await;
+    world.cancel(&order.order_id).await.unwrap();
+    world.bring_back(Kind::Ledger).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.bring_back(Kind::Inventory).await;
+    world.is_cancelled(&order.order_id).await;
+    assert_eq!(world.book(&order).await, (2400, 2400));
+    world.audit().await;
+}

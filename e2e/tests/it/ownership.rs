@@ -1,0 +1,186 @@
+//! Who may drive a saga, at the level of the rows: epochs, fences, take-over.
+
+use std::time::Duration;
+
+use chassis::{
+    batcher::Command as _,
+    testbed::TestDatabase,
+};
+use e2e::{Builder, BusKind, Spec};
+use orchestrator::{
+    catalog::{Kind as _, order::OrderSaga},
+    journal::{self, Recorded, Transition},
+    saga::Event,
+    shard::{self, ShardRow},
+    store::start::{Start, StartOrders},
+};
+use sqlx::{Acquire as _, Connection as _, Executor as _, PgConnection};
+use types::OrderId;
+use uuid::Uuid;
+
+async fn start(database: &TestDatabase, shard: i16) -> OrderId {
+    let kind = OrderSaga::new(60_000, 60_000);
+    let definition = kind.definition();
+    let order = OrderId::from_uuid(chassis::clock::new_uuid());
+    let started = Event::Started {
+        kind: definition.kind.into(),
+        version: definition.version,
+        hash: definition.hash(),
+        steps: definition.steps.iter().map(|s| s.name.clone()).collect(),
+        skipped: vec![],
+        deadline: i64::MAX,
+        input: "{}".into(),
+    };
+    let item = Start {
+        order,
+        shard,
+        epoch: 0,
+        kind: definition.kind,
+        definition_version: 1,
+        definition_hash: definition.hash(),
+        started: Recorded { at: 1, event: started },
+        customer: "c".into(),
+        merchant: "m".into(),
+        currency: "EUR".into(),
+        total: 1,
+        key: None,
+        fingerprint: vec![],
+    };
+    let pool = database.pool(&orchestrator::SCHEMA).await;
+    StartOrders { pool }.run(&[item]).await.unwrap();
+    order
+}
+
+fn transition(order: OrderId, shard: i16, epoch: i64) -> Transition {
+    Transition {
+        saga: order.saga(),
+        shard,
+        epoch,
+        version: 1,
+        commit_id: chassis::clock::new_uuid(),
+        events: vec![Recorded { at: 2, event: Event::CancelRequested { reason: "x".into() } }],
+        state: "RUNNING",
+        reason: String::new(),
+        ended: false,
+        projection: None,
+        messages: vec![],
+        signals: vec![],
+    }
+}
+
+fn free(shard: i16, epoch: i64) -> ShardRow {
+    ShardRow { shard, owner: None, released: true, epoch }
+}
+
+async fn as_orchestrator(database: &TestDatabase) -> PgConnection {
+    PgConnection::connect(&database.url(&orchestrator::SCHEMA)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_over_passes_a_paused_owner_who_then_writes_nothing_for_the_lost_shard_and_all_for_the_kept() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let (lost, kept) = (start(&database, 0).await, start(&database, 1).await);
+    let (mut a, mut a_second, mut b, mut b_second) = (
+        as_orchestrator(&database).await,
+        as_orchestrator(&database).await,
+        as_orchestrator(&database).await,
+        as_orchestrator(&database).await,
+    );
+    let (old, new) = (Uuid::now_v7(), Uuid::now_v7());
+    for shard in [0, 1] {
+        let epoch = shard::acquire(&mut a, &mut a_second, &free(shard, 0), old).await.unwrap();
+        assert_eq!(epoch, Some(1));
+    }
+    // The owner's statement has taken both fences and hangs on a row that somebody else keeps.
+    let mut owner = database.connect().await;
+    let mut pause = owner.begin().await.unwrap();
+    let hold = format!("select 1 from orchestrator.saga where saga_id = '{}' for update", kept.uuid());
+    pause.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(hold))).await.unwrap();
+    let batch = vec![transition(lost, 0, 1), transition(kept, 1, 1)];
+    let sent = batch.clone();
+    let paused = tokio::spawn(async move { journal::commit(&mut a, &sent).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let began = std::time::Instant::now();
+    let row = ShardRow { shard: 0, owner: Some(old), released: false, epoch: 1 };
+    let taken = shard::acquire(&mut b, &mut b_second, &row, new).await.unwrap();
+    assert_eq!(taken, Some(2));
+    assert!(began.elapsed() < Duration::from_secs(5), "in time: {:?}", began.elapsed());
+    assert!(paused.await.unwrap().is_err(), "the paused session was terminated");
+    pause.rollback().await.unwrap();
+
+    // It wakes up and does what its writer does: the same batch again.
+    let mut again = as_orchestrator(&database).await;
+    let won = journal::commit(&mut again, &batch).await.unwrap();
+    assert_eq!(won, [kept.saga()]);
+    let stored = journal::load(&mut again, &[lost.saga(), kept.saga()]).await.unwrap();
+    for saga in stored {
+        assert_eq!(saga.version, if saga.saga == lost.saga() { 1 } else { 2 });
+        assert_eq!(saga.events.len(), usize::try_from(saga.version).unwrap());
+    }
+    // The new owner writes the lost one under its own epoch.
+    let won = journal::commit(&mut b, &[transition(lost, 0, 2)]).await.unwrap();
+    assert_eq!(won, [lost.saga()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_moved_drops_its_own_saga_only() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let (moved, fresh) = (start(&database, 3).await, start(&database, 3).await);
+    let (mut a, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+    shard::acquire(&mut a, &mut second, &free(3, 0), Uuid::now_v7()).await.unwrap();
+    journal::commit(&mut a, &[transition(moved, 3, 1)]).await.unwrap();
+    let won = journal::commit(&mut a, &[transition(moved, 3, 1), transition(fresh, 3, 1)]).await.unwrap();
+    assert_eq!(won, [fresh.saga()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_one_of_two_takes_a_shard() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let mut tries = Vec::new();
+    for _ in 0..4 {
+        let (mut first, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+        tries.push(tokio::spawn(async move {
+            shard::acquire(&mut first, &mut second, &free(7, 0), Uuid::now_v7()).await.unwrap()
+        }));
+    }
+    let mut won = 0;
+    for one in tries {
+        won += usize::from(one.await.unwrap().is_some());
+    }
+    assert_eq!(won, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_door_works_at_every_orchestrator_and_leaving_moves_the_sagas() {
+    use proto::order::v1::{CancelOrderRequest, GetOrderRequest, OrderStatus, orders_client::OrdersClient};
+    let mut world = Builder::new(BusKind::Local).orchestrators(2).start().await;
+    // Under review they wait, owned by one of the two; the other can cancel them.
+    let mut waiting = Vec::new();
+    for i in 0..4 {
+        let mut client = OrdersClient::new(world.orchestrator(i % 2));
+        let order = client.create_order(Spec::of(900).wait(20).request()).await.unwrap().into_inner();
+        // Only one fits the stock.
+        waiting.push(order.order_id);
+        if i == 0 {
+            assert_eq!(order.status(), OrderStatus::UnderReview);
+        }
+    }
+    for order_id in &waiting {
+        for i in 0..2 {
+            let mut client = OrdersClient::new(world.orchestrator(i));
+            client.get_order(GetOrderRequest { order_id: order_id.clone() }).await.unwrap();
+        }
+    }
+    let mut other = OrdersClient::new(world.orchestrator(1));
+    let cancel = CancelOrderRequest { order_id: waiting[0].clone(), reason: String::new() };
+    other.cancel_order(cancel).await.unwrap();
+    let left = world.orchestrators.remove(0);
+    left.node.stop().await;
+    for order_id in &waiting {
+        world.is_cancelled(order_id).await;
+    }
+    let order = world.create(&Spec::of(1).wait(20)).await;
+    world.completes(&order.order_id).await;
+    world.audit().await;
+}

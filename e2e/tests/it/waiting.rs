@@ -1,0 +1,149 @@
+//! Orders that wait: for a person, for the provider.
+
+use std::time::Duration;
+
+use e2e::{Builder, BusKind, Spec, World, eventually};
+use proto::{
+    order::v1::{Order, OrderStatus},
+    risk::v1::DecideReviewRequest,
+};
+
+/// 9 × 1,000 × 1.2 = 10,800.00: above what is approved by itself.
+async fn an_order_under_review(world: &World) -> Order {
+    let order = world.create(&Spec::of(900).wait(20)).await;
+    assert_eq!(order.status(), OrderStatus::UnderReview, "{order:?}");
+    order
+}
+
+async fn decide(world: &World, order: &Order, approve: bool) {
+    let request = DecideReviewRequest {
+        saga_id: order.saga_id.clone(),
+        approve,
+        reviewer: "ada".into(),
+        reason: "called them".into(),
+    };
+    world.reviews().decide_review(request).await.unwrap();
+}
+
+async fn a_review_is_approved(bus: BusKind) {
+    let world = World::on(bus).await;
+    let order = an_order_under_review(&world).await;
+    decide(&world, &order, true).await;
+    world.completes(&order.order_id).await;
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_review_completes_in_process() {
+    a_review_is_approved(BusKind::Local).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_review_completes_over_rabbitmq() {
+    a_review_is_approved(BusKind::Amqp).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_review_cancels_and_releases() {
+    let world = World::local().await;
+    let order = an_order_under_review(&world).await;
+    decide(&world, &order, false).await;
+    let order = world.is_cancelled(&order.order_id).await;
+    assert_eq!(order.status_reason, "REVIEW_DECLINED");
+    assert_eq!(world.stock("P1001").await.reserved, 0);
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_nobody_decides_is_declined_at_its_deadline() {
+    let short = |s: &mut amends::stack::Settings| s.risk.review_deadline = Duration::from_secs(2);
+    let world = Builder::new(BusKind::Local).settings(short).start().await;
+    let order = an_order_under_review(&world).await;
+    let order = world.is_cancelled(&order.order_id).await;
+    assert_eq!(order.status_reason, "REVIEW_EXPIRED");
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_survives_the_loss_of_every_orchestrator() {
+    let lease = |s: &mut amends::stack::Settings| s.orchestrator.lease = Duration::from_secs(2);
+    let mut world = Builder::new(BusKind::Local).settings(lease).start().await;
+    let order = an_order_under_review(&world).await;
+    let first = world.orchestrators.remove(0);
+    first.node.stop().await;
+    decide(&world, &order, true).await;
+    world.add_orchestrator().await;
+    world.completes(&order.order_id).await;
+    world.audit().await;
+}
+
+async fn a_slow_provider(bus: BusKind, cancelled: bool) {
+    let slow = |s: &mut amends::stack::Settings| s.payment.simulator.slow = Duration::from_secs(4);
+    let world = Builder::new(bus).settings(slow).start().await;
+    let order = world.create(&Spec::of(2).token("tok_slow").wait(20)).await;
+    assert_eq!(order.status(), OrderStatus::AwaitingPayment, "{order:?}");
+    if cancelled {
+        let order = world.cancel(&order.order_id).await.unwrap();
+        assert!(order.cancel_requested);
+        let order = world.is_cancelled(&order.order_id).await;
+        assert_eq!(order.status_reason, "CANCEL_REQUESTED");
+        // It was charged all the same, and given back: net zero.
+        assert_eq!(world.book(&order).await, (2400, 2400));
+        assert_eq!(world.stock("P1001").await.available, 1000);
+    } else {
+        let order = world.completes(&order.order_id).await;
+        assert_eq!(world.book(&order).await, (2400, 0));
+    }
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_settlement_completes_the_order_in_process() {
+    a_slow_provider(BusKind::Local, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_settlement_completes_the_order_over_rabbitmq() {
+    a_slow_provider(BusKind::Amqp, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_order_whose_charge_comes_late_nets_to_zero_in_process() {
+    a_slow_provider(BusKind::Local, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_order_whose_charge_comes_late_nets_to_zero_over_rabbitmq() {
+    a_slow_provider(BusKind::Amqp, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_while_it_runs_makes_amends() {
+    let mut world = World::local().await;
+    // Charged and waiting for the ledger: far enough to have something to give back.
+    world.take_down(e2e::Kind::Ledger).await;
+    let order = world.create(&Spec::of(3)).await;
+    eventually("it was charged", || async {
+        let stock = world.stock("P1001").await;
+        (stock.reserved == 3 && world.saga(&order.order_id).await.steps[3].state == "DONE").then_some(())
+    })
+    .await;
+    world.cancel(&order.order_id).await.unwrap();
+    world.bring_back(e2e::Kind::Ledger).await;
+    let order = world.is_cancelled(&order.order_id).await;
+    assert_eq!(world.book(&order).await, (3600, 3600));
+    assert_eq!(world.stock("P1001").await.available, 1000);
+    let again = world.cancel(&order.order_id).await.unwrap();
+    assert_eq!(again.status(), OrderStatus::Cancelled);
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_completed_cannot_be_cancelled() {
+    let world = World::local().await;
+    let order = world.create(&Spec::of(1).wait(20)).await;
+    world.completes(&order.order_id).await;
+    let status = world.cancel(&order.order_id).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    world.audit().await;
+}
