@@ -48,7 +48,9 @@ pub(crate) struct Process {
 
 /// A port that cannot be ours.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} (is another amends running?): choose another address with {flag} or {variable}")]
+#[error(
+    "cannot listen on {address} (is another amends running?): choose another address with {flag} or {variable}"
+)]
 pub(crate) struct ListenError {
     address: SocketAddr,
     flag: &'static str,

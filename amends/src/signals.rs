@@ -1,8 +1,8 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the process to stop, the second to stop waiting.
 //!
-//! Only `main`'s side of the house listens here; everything else is given a [`Stop`]. Read next: `chassis::stop`.
+//! A SIGHUP that the process was started to ignore (`nohup`) stays ignored. Only `main`'s side of the house listens here; everything else is given a [`Stop`]. Read next: `chassis::stop`.
 
-use std::io;
+use std::{fs, io};
 
 use chassis::stop::Stop;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -19,7 +19,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
@@ -27,7 +27,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hang_up.recv() => "SIGHUP",
+            Some(_) = async { self.hang_up.as_mut()?.recv().await } => "SIGHUP",
         }
     }
 
@@ -40,4 +40,13 @@ impl Signals {
         tracing::warn!(signal = name, "not waiting for what is under way");
         hurry.request();
     }
+}
+
+/// Whether whoever started the process wanted it to outlive the terminal. Where that cannot be seen, not.
+fn ignores_hang_up() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    // Signal 1 is the lowest bit.
+    mask & 1 == 1
 }

@@ -2,3 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has nothing to say")]
 
 mod cluster;
+mod program;
+mod stack;
+mod up;
