@@ -13,7 +13,7 @@ use std::{
 };
 
 use chassis::{
-    batcher::{Batcher, Limits},
+    batcher::{Batcher, Command as _, Limits},
     breaker::{self, Breaker, Permit},
     stop::Stop,
 };
@@ -65,6 +65,8 @@ pub(crate) struct Calls {
     begin: Batcher<Begin>,
     refund: Batcher<Refund>,
     record: Batcher<Record>,
+    /// The same command, for the last outcomes of a process that stops.
+    last_record: Record,
     charges: Arc<Semaphore>,
     others: Arc<Semaphore>,
     policy: Policy,
@@ -94,7 +96,8 @@ impl Calls {
             policy: desk.policy,
             begin: Batcher::new(Arc::new(Begin(Arc::clone(&desk))), Limits::default(), stop),
             refund: Batcher::new(Arc::new(Refund(Arc::clone(&desk))), Limits::default(), stop),
-            record: Batcher::new(Arc::new(Record(desk)), Limits::default(), stop),
+            record: Batcher::new(Arc::new(Record(Arc::clone(&desk))), Limits::default(), stop),
+            last_record: Record(desk),
             charges: Arc::new(Semaphore::new(bounds.charges.max(1))),
             others: Arc::new(Semaphore::new(bounds.others.max(1))),
             patience: bounds.patience,
@@ -336,19 +339,33 @@ impl Calls {
 
     /// Records an event; while the database is away, again for a while. What is lost in the end is looked up.
     async fn happened(&self, key: &StepKey, event: Event, may_send: bool) -> Result<Standing, NoAnswer> {
+        let happened = Happened { key: key.clone(), event, may_send };
         let mut tries = 1;
         loop {
-            let happened = Happened { key: key.clone(), event: event.clone(), may_send };
-            let none = match self.record.submit(happened, None).await {
+            let none = match self.record.submit(happened.clone(), None).await {
                 Ok(standing) => return Ok(standing),
                 Err(none) => none,
             };
+            if self.stop.is_wanted() {
+                return self.happened_last(Happened { may_send: false, ..happened }).await;
+            }
             let again = matches!(none, NoAnswer::Unavailable(_) | NoAnswer::Overloaded { .. });
-            let pause = Duration::from_millis(100 << tries);
-            if !again || tries >= RECORD_TRIES || !self.stop.sleep(pause).await {
+            if !again || tries >= RECORD_TRIES {
                 return Err(none);
             }
+            self.stop.sleep(Duration::from_millis(100 << tries)).await;
             tries += 1;
+        }
+    }
+
+    /// The queue takes no more because the process stops: an outcome that is known is recorded all the same, alone.
+    async fn happened_last(&self, happened: Happened) -> Result<Standing, NoAnswer> {
+        let recorded = self.last_record.run(&[happened]).await;
+        let standing = recorded.map(|mut standings| standings.pop());
+        match standing {
+            Ok(Some(standing)) => Ok(standing),
+            Ok(None) => Err(NoAnswer::Unavailable("the service is stopping".into())),
+            Err(trouble) => Err(NoAnswer::Unavailable(trouble.to_string())),
         }
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chassis::bus::{Handler, Message, Verdict};
-use prost::{Message as _, Name as _};
-use proto::{payment::v1::RefundItem, step::Header};
+use proto::{payment::v1::RefundItem, step::read_command};
 
 use crate::calls::Calls;
 
@@ -18,15 +17,8 @@ pub(crate) struct Commands {
 #[async_trait]
 impl Handler for Commands {
     async fn handle(&self, message: &Message) -> Verdict {
-        if message.kind != RefundItem::full_name() {
-            return Verdict::Dead(format!("payment takes no {}", message.kind));
-        }
-        let item = match RefundItem::decode(&*message.body) {
-            Ok(item) => item,
-            Err(error) => return Verdict::Dead(format!("not a RefundItem: {error}")),
-        };
-        let header = match Header::parse(item.header.as_ref()) {
-            Ok(header) => header,
+        let header = match read_command::<RefundItem>(&message.kind, &message.body) {
+            Ok((_, header)) => header,
             Err(why) => return Verdict::Dead(why),
         };
         // However late a compensation is, it is done.

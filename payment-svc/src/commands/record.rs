@@ -58,7 +58,7 @@ impl Command for Record {
         let mut replies = Vec::with_capacity(items.len());
         let mut messages = Vec::new();
         let mut changed = Vec::new();
-        let mut ends = Vec::new();
+        let mut moves = Vec::new();
         for item in items {
             let (attempt, now) =
                 found.get_mut(&item.key).ok_or_else(|| Trouble::Failed("there is no such attempt".into()))?;
@@ -70,7 +70,11 @@ impl Command for Record {
                 changed.push(&item.key);
             }
             if attempt.state != before.state {
-                ends.push(attempt.state);
+                moves.push((before.state, attempt.state));
+            }
+            if attempt.state == State::Refunding && attempt.decline != before.decline {
+                tracing::error!(payment.id = %attempt.payment(), code = attempt.decline.as_ref().map(|d| &*d.code),
+                    "the provider refuses to give money back: a person must look");
             }
             replies.push(Standing {
                 forward: answers::forward(attempt)?,
@@ -82,11 +86,16 @@ impl Command for Record {
         let changed: Vec<&Attempt> =
             changed.into_iter().filter_map(|key| found.get(key).map(|(attempt, _)| attempt)).collect();
         desk.close(transaction, changed, messages).await?;
-        ends.into_iter().for_each(count);
+        moves.into_iter().for_each(tell);
         Ok(replies)
     }
 }
 
-fn count(state: State) {
-    metrics::counter!("amends_payment_attempts_total", "state" => state.as_str()).increment(1);
+/// Makes a move seen, once it is committed.
+fn tell((before, after): (State, State)) {
+    metrics::counter!("amends_payment_attempts_total", "state" => after.as_str()).increment(1);
+    if matches!(before, State::Declined | State::Blocked) {
+        tracing::warn!("money was taken after the charge was over; it goes back");
+        metrics::counter!("amends_payment_late_money_total").increment(1);
+    }
 }

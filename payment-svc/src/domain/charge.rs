@@ -30,8 +30,10 @@ impl Attempt {
         match result {
             // The provider's word about the key holds whichever send it answers.
             Ok(said) => self.charge_is(said, policy, may_send, now),
-            // What an older send met says nothing about the one under way.
-            Err(_) if send != self.sends || !self.state.is_open() => Next::Rest,
+            // What an older send met says nothing about the one under way, and nobody unsays PENDING but the provider.
+            Err(_) if send != self.sends || !self.state.is_open() || self.state == State::Pending => {
+                Next::Rest
+            }
             Err(Fault::NotSent(_)) => {
                 self.sent = None;
                 if self.back.is_some() || self.sends >= policy.sends {
@@ -83,8 +85,9 @@ impl Attempt {
         match said {
             Said::Done { reference } => self.money_is_taken(reference, policy, may_send, now),
             Said::Declined(decline) if self.state.is_open() => {
-                self.sent = None;
-                self.refuse(decline.clone(), State::Declined, now, policy)
+                self.refuse(decline.clone(), State::Declined);
+                self.rest();
+                Next::Rest
             }
             Said::Pending if self.state.is_open() => {
                 if self.state != State::Pending {
@@ -138,14 +141,20 @@ impl Attempt {
         }
     }
 
-    /// It is proven that nothing is charged and nothing is under way: send (again), or end.
+    /// It is proven that nothing is charged and nothing is under way: sends (again), or ends.
     pub(super) fn nothing_is_charged(&mut self, policy: &Policy, may_send: bool, now: DateTime<Utc>) -> Next {
         let unavailable = || Decline { code: PROVIDER_UNAVAILABLE.to_owned(), category: Category::Soft };
-        if self.back.is_some() {
-            return self.refuse(unavailable(), State::Blocked, now, policy);
-        }
-        if self.sends >= policy.sends || now >= after(self.created, policy.key_life) {
-            return self.refuse(unavailable(), State::Declined, now, policy);
+        if self.back.is_some() || self.sends >= policy.sends || now >= after(self.created, policy.key_life) {
+            let blocked = self.back.is_some();
+            self.refuse(unavailable(), if blocked { State::Blocked } else { State::Declined });
+            self.looks = 0;
+            // A first send that surely was not heard leaves nothing to look for.
+            if self.sends > 1 || self.sent.is_some() {
+                self.look_out_for_late_money(policy, now);
+            } else {
+                self.next_look = None;
+            }
+            return Next::Rest;
         }
         if !may_send {
             return self.put_off(policy, now);
@@ -162,7 +171,7 @@ impl Attempt {
         Next::Wait(pause)
     }
 
-    fn refuse(&mut self, decline: Decline, state: State, now: DateTime<Utc>, policy: &Policy) -> Next {
+    fn refuse(&mut self, decline: Decline, state: State) {
         self.state = state;
         self.forward = Outcome::Refused;
         self.decline = Some(decline);
@@ -170,18 +179,14 @@ impl Attempt {
             self.back = Some(Outcome::Blocked);
         }
         self.drop_token();
-        self.look_out_for_late_money(policy, now);
-        Next::Rest
     }
 
     /// After an end by proof the provider is asked again, ever more seldom, as long as it knows the key: a send that
     /// was held up somewhere may have charged after all.
     fn look_out_for_late_money(&mut self, policy: &Policy, now: DateTime<Utc>) {
-        self.looks = 0;
-        self.next_look = self.sent.and_then(|sent| {
-            let since = (now - sent).to_std().unwrap_or_default().max(policy.horizon);
-            (since < policy.key_life).then(|| after(now, since))
-        });
+        let since =
+            (now - self.sent.unwrap_or(self.created)).to_std().unwrap_or_default().max(policy.horizon);
+        self.next_look = (since < policy.key_life).then(|| after(now, since));
     }
 
     fn drop_token(&mut self) {

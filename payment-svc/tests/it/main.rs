@@ -11,6 +11,7 @@ mod recovery;
 #[cfg(test)]
 mod slices;
 #[cfg(test)]
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod world;

@@ -87,6 +87,7 @@ async fn a_process_that_stops_in_good_order_leaves_its_calls_to_the_next() {
     });
     eventually("a send", async || world.heard(saga).await == 1).await;
     first.end().await;
+    assert_eq!(world.state(saga).await, "IN_DOUBT", "what it knew in the end is recorded");
     let next = world.start(settings()).await;
     assert!(matches!(next.charge_to_the_end(saga, "tok_timeout_after").await, Answer::Done(_)));
     assert_eq!((world.book(saga).await, world.heard(saga).await), (CHARGED, 1));
