@@ -79,6 +79,21 @@ pub fn cursor(arguments: &[&str], page_token: &str) -> Result<Option<String>, St
     Ok(Some(cursor))
 }
 
+/// Cuts `rows`, read with one more than `size`, to the page; the token of the next one, empty when this is the last.
+#[must_use]
+pub fn next<T>(
+    rows: &mut Vec<T>,
+    size: i64,
+    arguments: &[&str],
+    cursor: impl FnOnce(&T) -> String,
+) -> String {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let has_more = rows.len() > size;
+    rows.truncate(size);
+    let last = rows.last().filter(|_| has_more);
+    last.map(|row| token(arguments, &cursor(row))).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +108,14 @@ mod tests {
             assert!(cursor(&["m_1", "COMPLETED"], bad).is_err(), "{bad}");
         }
         assert_eq!(cursor(&[], "").unwrap(), None);
+    }
+
+    #[test]
+    fn a_full_page_names_the_next_one_only_if_there_is_more() {
+        let mut rows = vec![1, 2, 3];
+        assert_eq!(next(&mut rows, 3, &[], ToString::to_string), "");
+        assert_eq!(next(&mut rows, 2, &["a"], ToString::to_string), token(&["a"], "2"));
+        assert_eq!(rows, [1, 2]);
+        assert_eq!(next(&mut Vec::<i32>::new(), 2, &[], ToString::to_string), "");
     }
 }
