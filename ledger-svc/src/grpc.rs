@@ -90,9 +90,8 @@ impl Ledger for Doors {
         let after = page::cursor(&["accounts", &prefix], &page_token)?.unwrap_or_default();
         let mut connection = self.connection().await?;
         let rows = reading::accounts(&mut connection, prefix.clone(), after, size + 1).await;
-        let (rows, last) = cut(rows.map_err(status)?, size);
-        let next_page_token =
-            last.map_or_else(String::new, |row| page::token(&["accounts", &prefix], &row.0));
+        let mut rows = rows.map_err(status)?;
+        let next_page_token = page::next(&mut rows, size, &["accounts", &prefix], |row| row.0.clone());
         let accounts = rows.into_iter().map(show_account).collect::<Result<_, _>>()?;
         Ok(Response::new(ListAccountsResponse { accounts, next_page_token }))
     }
@@ -116,9 +115,8 @@ impl Ledger for Doors {
         let mut connection = self.connection().await?;
         let rows =
             reading::entries(&mut connection, wanted_saga.map(SagaId::uuid), wanted_account, after, size + 1);
-        let (rows, last) = cut(rows.await.map_err(status)?, size);
-        let next_page_token =
-            last.map_or_else(String::new, |row| page::token(&arguments, &row.0.to_string()));
+        let mut rows = rows.await.map_err(status)?;
+        let next_page_token = page::next(&mut rows, size, &arguments, |row| row.0.to_string());
         let entries = rows.into_iter().map(show_entry).collect();
         Ok(Response::new(ListEntriesResponse { entries, next_page_token }))
     }
@@ -190,15 +188,6 @@ fn saga_id(text: &str) -> Result<SagaId, Status> {
 /// An empty filter lets everything through.
 fn filter<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, Status>) -> Result<Option<T>, Status> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
-}
-
-/// Takes the row beyond the page away; with it, the last row of the page, after which the next one begins.
-fn cut<T: Clone>(mut rows: Vec<T>, size: i64) -> (Vec<T>, Option<T>) {
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let more = rows.len() > size;
-    rows.truncate(size);
-    let last = if more { rows.last().cloned() } else { None };
-    (rows, last)
 }
 
 fn show_account(row: AccountRow) -> Result<Account, Status> {

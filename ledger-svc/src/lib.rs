@@ -38,14 +38,7 @@ pub const SCHEMA: database::Schema = database::Schema {
     name: "ledger",
     role: "amends_ledger",
     migrations: &[(1, "first", include_str!("../../migrations/ledger/0001_first.sql"))],
-    grants: "revoke all on all tables in schema ledger from {role};\
-             grant usage on schema ledger to {role};\
-             grant select on ledger.chart to {role};\
-             grant select, insert on ledger.transaction, ledger.entry to {role};\
-             grant select, insert on ledger.account to {role};\
-             grant update (debits_minor, credits_minor, closed, state_time, state_reason, version, update_time) \
-               on ledger.account to {role};\
-             grant select, insert, update, delete on ledger.outbox to {role};",
+    grants: store::GRANTS,
 };
 
 /// What an operator may turn: nothing yet.

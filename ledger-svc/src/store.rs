@@ -20,6 +20,18 @@ use uuid::Uuid;
 
 use crate::domain::{self, AccountId, Entry};
 
+/// What the service's role may do: add to the books, never change them. The first lock; the triggers of the schema are
+/// the second.
+pub(crate) const GRANTS: &str = "\
+    revoke all on all tables in schema ledger from {role}; \
+    grant usage on schema ledger to {role}; \
+    grant select on ledger.chart to {role}; \
+    grant select, insert on ledger.transaction, ledger.entry to {role}; \
+    grant select, insert on ledger.account to {role}; \
+    grant update (debits_minor, credits_minor, closed, state_time, state_reason, version, update_time) \
+      on ledger.account to {role}; \
+    grant select, insert, update, delete on ledger.outbox to {role};";
+
 /// What a ledger transaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -199,12 +211,6 @@ pub(crate) async fn ready_accounts(
 }
 
 #[rustfmt::skip]
-type NewRows = (
-    Vec<Uuid>, Vec<Uuid>, Vec<String>, Vec<String>, Vec<String>, Vec<Option<Vec<u8>>>, Vec<Option<Vec<u8>>>,
-    Vec<Option<Uuid>>, Vec<Option<Uuid>>, Vec<Option<String>>,
-);
-type NewEntries = (Vec<Uuid>, Vec<Uuid>, Vec<String>, Vec<i64>, Vec<String>);
-#[rustfmt::skip]
 type Booking = (
     Vec<Uuid>, Vec<Uuid>, Vec<String>, Vec<String>, Vec<String>, Vec<Option<Vec<u8>>>, Vec<Option<Vec<u8>>>,
     Vec<Option<Uuid>>, Vec<Option<Uuid>>, Vec<Option<String>>, DateTime<Utc>,
@@ -254,12 +260,11 @@ pub(crate) async fn book(
     }
     rows.sort_by(|a, b| (&a.key, a.kind).cmp(&(&b.key, b.kind)));
     let now = clock::now();
-    let entries = entry_columns(&rows);
     let rises = domain::rises(rows.iter().flat_map(|row| &row.entries))
         .map_err(|overflow| Trouble::Failed(overflow.to_string()))?;
     let accounts: Vec<_> = rises.keys().map(|id| id.as_str().to_owned()).collect();
     let (debits, credits) = rises.values().map(|rise| (rise.debits, rise.credits)).unzip();
-    BOOK.run(connection, booking(rows, entries, now)).await?;
+    BOOK.run(connection, booking(&rows, now)).await?;
     let wanted = accounts.len() as u64;
     if wanted > 0 {
         let raised =
@@ -271,37 +276,34 @@ pub(crate) async fn book(
     Ok(())
 }
 
-fn entry_columns(rows: &[NewRow]) -> NewEntries {
-    let mut columns = NewEntries::default();
-    for row in rows {
-        let transaction = row.kind.transaction(&row.key);
-        for entry in &row.entries {
-            columns.0.push(clock::new_uuid());
-            columns.1.push(transaction);
-            columns.2.push(entry.account.as_str().to_owned());
-            columns.3.push(entry.amount);
-            columns.4.push(entry.account.currency_code().to_owned());
-        }
-    }
-    columns
+fn booking(rows: &[NewRow], now: DateTime<Utc>) -> Booking {
+    let entries: Vec<_> = rows
+        .iter()
+        .flat_map(|row| row.entries.iter().map(|entry| (row.kind.transaction(&row.key), entry)))
+        .collect();
+    (
+        each(rows, |row| row.kind.transaction(&row.key)),
+        each(rows, |row| row.key.saga.uuid()),
+        each(rows, |row| row.key.step.as_str().to_owned()),
+        each(rows, |row| row.kind.as_str().to_owned()),
+        each(rows, |row| row.outcome.as_str().to_owned()),
+        each(rows, |row| row.hash.clone()),
+        each(rows, |row| row.reply.clone()),
+        each(rows, |row| row.order),
+        each(rows, |row| row.payment),
+        each(rows, |row| row.reason.clone()),
+        now,
+        each(&entries, |_| clock::new_uuid()),
+        each(&entries, |(transaction, _)| *transaction),
+        each(&entries, |(_, entry)| entry.account.as_str().to_owned()),
+        each(&entries, |(_, entry)| entry.amount),
+        each(&entries, |(_, entry)| entry.account.currency_code().to_owned()),
+    )
 }
 
-fn booking(rows: Vec<NewRow>, entries: NewEntries, now: DateTime<Utc>) -> Booking {
-    let mut r = NewRows::default();
-    for row in rows {
-        r.0.push(row.kind.transaction(&row.key));
-        r.1.push(row.key.saga.uuid());
-        r.2.push(row.key.step.as_str().to_owned());
-        r.3.push(row.kind.as_str().to_owned());
-        r.4.push(row.outcome.as_str().to_owned());
-        r.5.push(row.hash);
-        r.6.push(row.reply);
-        r.7.push(row.order);
-        r.8.push(row.payment);
-        r.9.push(row.reason);
-    }
-    let e = entries;
-    (r.0, r.1, r.2, r.3, r.4, r.5, r.6, r.7, r.8, r.9, now, e.0, e.1, e.2, e.3, e.4)
+/// One column of rows.
+fn each<R, T>(rows: &[R], column: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(column).collect()
 }
 
 /// Every statement, for the check.

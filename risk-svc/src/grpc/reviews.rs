@@ -44,11 +44,7 @@ impl Reviews for Desk {
         let after = after(page::cursor(&arguments, &request.page_token)?)?;
         let mut connection = self.pool.acquire().await.map_err(status)?;
         let mut found = review::list(&mut connection, state, after, size + 1).await.map_err(status)?;
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let has_more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| has_more);
-        let next_page_token = last.map(|last| page::token(&arguments, &cursor(last))).unwrap_or_default();
+        let next_page_token = page::next(&mut found, size, &arguments, cursor);
         let reviews = found.into_iter().map(wire::review).collect();
         Ok(Response::new(ListReviewsResponse { reviews, next_page_token }))
     }
