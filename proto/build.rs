@@ -4,6 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     collect(PathBuf::from("proto/amends"), &mut files)?;

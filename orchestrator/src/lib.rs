@@ -160,19 +160,11 @@ impl Service {
             stop: stop.clone(),
         };
         ears.start(&bell, discarded_out, settings.key_life);
-        let keeper = Keeper {
-            options: (*pool.connect_options()).clone(),
-            me: instance,
-            lone,
-            address,
-            definitions: registry.listed(),
-            lease: settings.lease,
-            every: settings.lease / 10,
-            owned: Arc::clone(&owned),
-            driver: input.clone(),
-            stop: stop.clone(),
-        };
-        stop.spawn(keeper.run());
+        let options = (*pool.connect_options()).clone();
+        let (me, definitions, lease) = (instance, registry.listed(), settings.lease);
+        let (keeping, driver) = (Arc::clone(&owned), input.clone());
+        Keeper { options, me, lone, address, definitions, lease, owned: keeping, driver, stop: stop.clone() }
+            .start();
 
         let signals =
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);

@@ -57,15 +57,20 @@ pub(crate) struct Keeper {
     pub address: String,
     pub definitions: Vec<String>,
     pub lease: Duration,
-    pub every: Duration,
     pub owned: Arc<Owned>,
     pub driver: mpsc::UnboundedSender<Input>,
     pub stop: Stop,
 }
 
 impl Keeper {
+    /// Starts it.
+    pub(crate) fn start(self) {
+        let stop = self.stop.clone();
+        stop.spawn(self.run());
+    }
+
     /// Runs until the process stops; then hands everything over and leaves.
-    pub(crate) async fn run(self) {
+    async fn run(self) {
         let mut watch = Watch::default();
         let mut mine = BTreeMap::new();
         let mut connections = None;
@@ -75,7 +80,7 @@ impl Keeper {
                 tracing::warn!(%error, "the lease could not be renewed");
                 connections = None;
             }
-            let rest = self.every.saturating_sub(began.elapsed());
+            let rest = (self.lease / 10).saturating_sub(began.elapsed());
             self.stop.sleep(rest).await;
         }
         self.hand_all_over(connections, mine).await;

@@ -14,6 +14,7 @@ pub mod definition;
 pub mod event;
 pub mod next;
 pub mod state;
+pub mod step;
 
 #[cfg(test)]
 mod tests;

@@ -56,42 +56,16 @@ pub fn next(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
 }
 
 fn forward(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
-    let steps = || definition.steps.iter().zip(&state.steps);
-    let stage = steps().find(|(_, step)| !is_passed(step)).map(|(def, _)| def.stage);
     let may_turn = !state.pivot_passed && !pivot_called(definition, state);
-    // Refusals first: they name the reason best.
-    if let Some((def, reason, metadata)) = steps().find_map(|(def, step)| match &step.forward {
-        Forward::Refused { reason, metadata } => Some((def, reason, metadata)),
-        Forward::Idle
-        | Forward::Pending { .. }
-        | Forward::Done { .. }
-        | Forward::Fenced
-        | Forward::Skipped => None,
-    }) {
-        let mut metadata = metadata.clone();
-        metadata.insert("step".into(), def.name.to_string());
-        return if state.pivot_passed {
-            vec![Move::Park {
-                reason: "REFUSED_AFTER_PIVOT",
-                detail: format!("{} refused: {reason}", def.name),
-            }]
-        } else {
-            vec![turn(definition, state, reason.clone(), metadata)]
-        };
+    if let Some(decision) = refusal(definition, state).or_else(|| wish(definition, state, may_turn)) {
+        return vec![decision];
     }
-    if may_turn {
-        if state.compensation_forced {
-            return vec![turn(definition, state, "FORCED".into(), BTreeMap::new())];
-        }
-        if let Some(why) = &state.cancel_requested {
-            return vec![turn(
-                definition,
-                state,
-                "CANCEL_REQUESTED".into(),
-                BTreeMap::from([("why".into(), why.clone())]),
-            )];
-        }
-    }
+    let stage = definition
+        .steps
+        .iter()
+        .zip(&state.steps)
+        .find(|(_, step)| !is_passed(step))
+        .map(|(def, _)| def.stage);
     let Some(stage) = stage else {
         // Every step is done; a saga whose pivot is its end passes it on the way.
         return vec![if state.pivot_passed { Move::Finish(Outcome::Completed) } else { Move::PassPivot }];
@@ -99,37 +73,70 @@ fn forward(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
     if stage >= definition.pivot && !state.pivot_passed {
         return vec![Move::PassPivot];
     }
-    if may_turn && state.review_since.is_none() && now >= state.deadline {
+    let may_time_out = may_turn && state.review_since.is_none();
+    if may_time_out && now >= state.deadline {
         return vec![turn(definition, state, "DEADLINE_EXCEEDED".into(), BTreeMap::new())];
     }
     let mut moves = Vec::new();
-    for (position, (def, step)) in steps().enumerate().filter(|(_, (def, _))| def.stage == stage) {
+    let steps = definition.steps.iter().zip(&state.steps).enumerate();
+    for (position, (def, step)) in steps.filter(|(_, (def, _))| def.stage == stage) {
         match act(def, step, position, now) {
             Act::Nothing => {}
             Act::Do(one) => moves.push(one),
-            Act::GiveUp => {
-                let metadata = BTreeMap::from([
-                    ("step".to_owned(), def.name.to_string()),
-                    ("attempts".to_owned(), step.attempts.to_string()),
-                    ("last_failure".to_owned(), step.last_failure.clone()),
-                ]);
-                return vec![if may_turn {
-                    turn(definition, state, "STEP_FAILED".into(), metadata)
-                } else {
-                    let detail = format!(
-                        "{} brought nothing in {} attempts: {}",
-                        def.name, step.attempts, step.last_failure
-                    );
-                    Move::Park { reason: "PIVOT_IN_DOUBT", detail }
-                }];
-            }
+            Act::GiveUp => return vec![give_up(definition, state, position, may_turn)],
             Act::Park(one) => return vec![one],
         }
     }
-    if may_turn && state.review_since.is_none() {
+    if may_time_out {
         moves.push(Move::WaitUntil(state.deadline));
     }
     moves
+}
+
+/// Refusals first: they name the reason best.
+fn refusal(definition: &Definition, state: &State) -> Option<Move> {
+    definition.steps.iter().zip(&state.steps).find_map(|(def, step)| match &step.forward {
+        Forward::Refused { reason, .. } if state.pivot_passed => Some(Move::Park {
+            reason: "REFUSED_AFTER_PIVOT",
+            detail: format!("{} refused: {reason}", def.name),
+        }),
+        Forward::Refused { reason, metadata } => {
+            let mut metadata = metadata.clone();
+            metadata.insert("step".into(), def.name.to_string());
+            Some(turn(definition, state, reason.clone(), metadata))
+        }
+        Forward::Idle
+        | Forward::Pending { .. }
+        | Forward::Done { .. }
+        | Forward::Fenced
+        | Forward::Skipped => None,
+    })
+}
+
+/// Somebody wants it taken back, and it can be.
+fn wish(definition: &Definition, state: &State, may_turn: bool) -> Option<Move> {
+    if !may_turn {
+        return None;
+    }
+    if state.compensation_forced {
+        return Some(turn(definition, state, "FORCED".into(), BTreeMap::new()));
+    }
+    let why = state.cancel_requested.as_ref()?;
+    Some(turn(definition, state, "CANCEL_REQUESTED".into(), BTreeMap::from([("why".into(), why.clone())])))
+}
+
+fn give_up(definition: &Definition, state: &State, position: usize, may_turn: bool) -> Move {
+    let (name, step) = (&definition.steps[position].name, &state.steps[position]);
+    if !may_turn {
+        let detail = format!("{name} brought nothing in {} attempts: {}", step.attempts, step.last_failure);
+        return Move::Park { reason: "PIVOT_IN_DOUBT", detail };
+    }
+    let metadata = BTreeMap::from([
+        ("step".to_owned(), name.to_string()),
+        ("attempts".to_owned(), step.attempts.to_string()),
+        ("last_failure".to_owned(), step.last_failure.clone()),
+    ]);
+    turn(definition, state, "STEP_FAILED".into(), metadata)
 }
 
 enum Act {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use types::StepName;
 
-use super::event::{Event, Outcome, Resolution};
+use super::event::{Event, Outcome};
+pub use super::step::{Back, Forward, StepState};
 
 /// Which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,88 +16,6 @@ pub enum Phase {
     Back,
     /// At its end.
     Ended(Outcome),
-}
-
-/// What is known of a step's forward action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Forward {
-    /// No answer yet.
-    Idle,
-    /// The participant needs time.
-    Pending {
-        /// To be asked again then.
-        until: i64,
-        /// Whom it waits for.
-        action: String,
-    },
-    /// Done.
-    Done {
-        /// What it gave.
-        output: String,
-    },
-    /// Refused for ever.
-    Refused {
-        /// Why.
-        reason: String,
-        /// Details.
-        metadata: BTreeMap<String, String>,
-    },
-    /// Its compensation came first.
-    Fenced,
-    /// Not part of this saga.
-    Skipped,
-}
-
-/// What is known of a step's compensation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Back {
-    /// Not wanted.
-    None,
-    /// Wanted, and not sent yet.
-    Wanted,
-    /// Sent, not answered.
-    Sent {
-        /// The last command's message id.
-        message_id: String,
-        /// When it left.
-        at: i64,
-    },
-    /// Taken back.
-    Done,
-    /// There was nothing to take back.
-    NotApplied,
-    /// Waits for a person; the others go on.
-    Parked {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// One step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepState {
-    /// Its name.
-    pub name: StepName,
-    /// Its action.
-    pub forward: Forward,
-    /// Its compensation.
-    pub back: Back,
-    /// Attempts spent.
-    pub attempts: u32,
-    /// One attempt may have happened without an answer; only a final outcome clears it.
-    pub doubt: bool,
-    /// Not to be called before.
-    pub not_before: i64,
-    /// Why the last attempt brought nothing.
-    pub last_failure: String,
-    /// Commands sent.
-    pub commands: u32,
-    /// First and last time anything was heard of it.
-    pub times: Option<(i64, i64)>,
-    /// Memory only: it may have been called. True for every step of a saga that was loaded.
-    pub called: bool,
-    /// Memory only: a call is under way.
-    pub calling: bool,
 }
 
 /// A saga that waits for a person.
@@ -361,92 +280,22 @@ impl State {
     }
 
     fn apply_to_step(&mut self, position: usize, event: &Event, at: i64) -> bool {
-        let deadline = &mut self.deadline;
-        let review = &mut self.review_since;
         let Some(step) = self.steps.get_mut(position) else { return false };
-        if step.forward == Forward::Skipped {
+        let was_in_review = matches!(&step.forward, Forward::Pending { action, .. } if action == "REVIEW");
+        if !step.apply(event, at) {
             return false;
         }
-        match event {
-            Event::AttemptFailed { doubt, spent, reason, not_before, .. } => {
-                step.calling = false;
-                step.doubt |= doubt & !step.is_final();
-                step.attempts += u32::from(*spent);
-                step.not_before = *not_before;
-                step.last_failure.clone_from(reason);
+        let is_in_review = matches!(&step.forward, Forward::Pending { action, .. } if action == "REVIEW");
+        match (was_in_review, is_in_review, self.review_since) {
+            (false, true, None) => self.review_since = Some(at),
+            (true, false, Some(since)) => {
+                self.deadline = self.deadline.saturating_add((at - since).max(0));
+                self.review_since = None;
             }
-            Event::StepPending { until, action, .. } => {
-                step.calling = false;
-                if !step.is_final() {
-                    if action == "REVIEW" && review.is_none() {
-                        *review = Some(at);
-                    }
-                    step.forward = Forward::Pending { until: *until, action: action.clone() };
-                }
-            }
-            Event::StepDone { output, .. } => {
-                step.conclude(Forward::Done { output: output.clone() }, review, deadline, at)
-            }
-            Event::StepRefused { reason, metadata, .. } => {
-                let refused = Forward::Refused { reason: reason.clone(), metadata: metadata.clone() };
-                step.conclude(refused, review, deadline, at);
-            }
-            Event::StepFenced { .. } => {
-                step.calling = false;
-                if !step.is_final() {
-                    step.forward = Forward::Fenced;
-                }
-            }
-            Event::CommandSent { message_id, .. } => {
-                if !step.is_taken_back() {
-                    step.back = Back::Sent { message_id: message_id.clone(), at };
-                    step.commands += 1;
-                }
-            }
-            Event::CommandAnswered { applied, .. } => {
-                if step.back != Back::None && !step.is_taken_back() {
-                    step.back = if *applied { Back::Done } else { Back::NotApplied };
-                }
-            }
-            // A death counts only while the step is unanswered.
-            Event::CommandDead { reason, .. } => {
-                if matches!(step.back, Back::Sent { .. } | Back::Wanted) {
-                    step.back = Back::Parked { reason: reason.clone() };
-                }
-            }
-            Event::Resolved { compensation, resolution, output, actor, reason, .. } => {
-                self.parked = None;
-                return match (compensation, resolution) {
-                    (false, Resolution::Done) => {
-                        step.conclude(Forward::Done { output: output.clone() }, review, deadline, at);
-                        true
-                    }
-                    (false, Resolution::Refused) => {
-                        let metadata = BTreeMap::from([
-                            ("actor".to_owned(), actor.clone()),
-                            ("why".to_owned(), reason.clone()),
-                        ]);
-                        step.conclude(
-                            Forward::Refused { reason: "RESOLVED".into(), metadata },
-                            review,
-                            deadline,
-                            at,
-                        );
-                        true
-                    }
-                    (true, Resolution::Done) => step.resolve_back(Back::Done),
-                    (true, Resolution::NotApplied) => step.resolve_back(Back::NotApplied),
-                    (false, Resolution::NotApplied) | (true, Resolution::Refused) => false,
-                };
-            }
-            Event::Started { .. }
-            | Event::CancelRequested { .. }
-            | Event::TurnedRound { .. }
-            | Event::PivotPassed
-            | Event::Parked { .. }
-            | Event::Retried { .. }
-            | Event::CompensationForced { .. }
-            | Event::Finished { .. } => return false,
+            _ => {}
+        }
+        if matches!(event, Event::Resolved { .. }) {
+            self.parked = None;
         }
         true
     }
@@ -489,43 +338,5 @@ fn is_late_word(event: &Event) -> bool {
         | Event::CompensationForced { .. }
         | Event::Resolved { .. }
         | Event::Finished { .. } => false,
-    }
-}
-
-impl StepState {
-    /// Whether the action has a final outcome.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self.forward, Forward::Done { .. } | Forward::Refused { .. } | Forward::Skipped)
-    }
-
-    /// Whether its compensation was answered.
-    #[must_use]
-    pub fn is_taken_back(&self) -> bool {
-        matches!(self.back, Back::Done | Back::NotApplied)
-    }
-
-    /// The first final outcome stays.
-    fn conclude(&mut self, outcome: Forward, review: &mut Option<i64>, deadline: &mut i64, at: i64) {
-        self.calling = false;
-        if self.is_final() {
-            return;
-        }
-        if let (Forward::Pending { action, .. }, Some(since)) = (&self.forward, *review)
-            && action == "REVIEW"
-        {
-            *deadline = deadline.saturating_add((at - since).max(0));
-            *review = None;
-        }
-        self.doubt = false;
-        self.forward = outcome;
-    }
-
-    fn resolve_back(&mut self, outcome: Back) -> bool {
-        let possible = self.back != Back::None && !self.is_taken_back();
-        if possible {
-            self.back = outcome;
-        }
-        possible
     }
 }

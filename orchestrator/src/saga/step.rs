@@ -1,0 +1,202 @@
+//! What is known of one step, and how each fact about it changes that.
+
+use std::collections::BTreeMap;
+
+use types::StepName;
+
+use super::event::{Event, Resolution};
+
+/// What is known of a step's forward action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forward {
+    /// No answer yet.
+    Idle,
+    /// The participant needs time.
+    Pending {
+        /// To be asked again then.
+        until: i64,
+        /// Whom it waits for.
+        action: String,
+    },
+    /// Done.
+    Done {
+        /// What it gave.
+        output: String,
+    },
+    /// Refused for ever.
+    Refused {
+        /// Why.
+        reason: String,
+        /// Details.
+        metadata: BTreeMap<String, String>,
+    },
+    /// Its compensation came first.
+    Fenced,
+    /// Not part of this saga.
+    Skipped,
+}
+
+/// What is known of a step's compensation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Back {
+    /// Not wanted.
+    None,
+    /// Wanted, and not sent yet.
+    Wanted,
+    /// Sent, not answered.
+    Sent {
+        /// The last command's message id.
+        message_id: String,
+        /// When it left.
+        at: i64,
+    },
+    /// Taken back.
+    Done,
+    /// There was nothing to take back.
+    NotApplied,
+    /// Waits for a person; the others go on.
+    Parked {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepState {
+    /// Its name.
+    pub name: StepName,
+    /// Its action.
+    pub forward: Forward,
+    /// Its compensation.
+    pub back: Back,
+    /// Attempts spent.
+    pub attempts: u32,
+    /// One attempt may have happened without an answer; only a final outcome clears it.
+    pub doubt: bool,
+    /// Not to be called before.
+    pub not_before: i64,
+    /// Why the last attempt brought nothing.
+    pub last_failure: String,
+    /// Commands sent.
+    pub commands: u32,
+    /// First and last time anything was heard of it.
+    pub times: Option<(i64, i64)>,
+    /// Memory only: it may have been called. True for every step of a saga that was loaded.
+    pub called: bool,
+    /// Memory only: a call is under way.
+    pub calling: bool,
+}
+
+impl StepState {
+    /// Whether the action has a final outcome.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.forward, Forward::Done { .. } | Forward::Refused { .. } | Forward::Skipped)
+    }
+
+    /// Whether its compensation was answered.
+    #[must_use]
+    pub fn is_taken_back(&self) -> bool {
+        matches!(self.back, Back::Done | Back::NotApplied)
+    }
+
+    /// Changes it by a fact about it. False for a fact that it cannot take.
+    pub(super) fn apply(&mut self, event: &Event, at: i64) -> bool {
+        if self.forward == Forward::Skipped {
+            return false;
+        }
+        match event {
+            Event::AttemptFailed { doubt, spent, reason, not_before, .. } => {
+                self.calling = false;
+                self.doubt |= doubt & !self.is_final();
+                self.attempts += u32::from(*spent);
+                self.not_before = *not_before;
+                self.last_failure.clone_from(reason);
+            }
+            Event::StepPending { until, action, .. } => {
+                self.wait(Forward::Pending { until: *until, action: action.clone() })
+            }
+            Event::StepFenced { .. } => self.wait(Forward::Fenced),
+            Event::StepDone { output, .. } => self.conclude(Forward::Done { output: output.clone() }),
+            Event::StepRefused { reason, metadata, .. } => {
+                self.conclude(Forward::Refused { reason: reason.clone(), metadata: metadata.clone() });
+            }
+            Event::CommandSent { message_id, .. } => {
+                if !self.is_taken_back() {
+                    self.back = Back::Sent { message_id: message_id.clone(), at };
+                    self.commands += 1;
+                }
+            }
+            Event::CommandAnswered { applied, .. } => {
+                if self.back != Back::None && !self.is_taken_back() {
+                    self.back = if *applied { Back::Done } else { Back::NotApplied };
+                }
+            }
+            // A death counts only while the step is unanswered.
+            Event::CommandDead { reason, .. } => {
+                if matches!(self.back, Back::Sent { .. } | Back::Wanted) {
+                    self.back = Back::Parked { reason: reason.clone() };
+                }
+            }
+            Event::Resolved { compensation, resolution, output, actor, reason, .. } => {
+                return self.resolve(*compensation, *resolution, output, (actor, reason));
+            }
+            Event::Started { .. }
+            | Event::CancelRequested { .. }
+            | Event::TurnedRound { .. }
+            | Event::PivotPassed
+            | Event::Parked { .. }
+            | Event::Retried { .. }
+            | Event::CompensationForced { .. }
+            | Event::Finished { .. } => return false,
+        }
+        true
+    }
+
+    fn wait(&mut self, forward: Forward) {
+        self.calling = false;
+        if !self.is_final() {
+            self.forward = forward;
+        }
+    }
+
+    /// The first final outcome stays.
+    fn conclude(&mut self, outcome: Forward) {
+        self.calling = false;
+        if !self.is_final() {
+            self.doubt = false;
+            self.forward = outcome;
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        compensation: bool,
+        resolution: Resolution,
+        output: &str,
+        said: (&String, &String),
+    ) -> bool {
+        match (compensation, resolution) {
+            (false, Resolution::Done) => self.conclude(Forward::Done { output: output.to_owned() }),
+            (false, Resolution::Refused) => {
+                let (actor, why) = said;
+                let metadata =
+                    BTreeMap::from([("actor".to_owned(), actor.clone()), ("why".to_owned(), why.clone())]);
+                self.conclude(Forward::Refused { reason: "RESOLVED".into(), metadata });
+            }
+            (true, Resolution::Done) => return self.resolve_back(Back::Done),
+            (true, Resolution::NotApplied) => return self.resolve_back(Back::NotApplied),
+            (false, Resolution::NotApplied) | (true, Resolution::Refused) => return false,
+        }
+        true
+    }
+
+    fn resolve_back(&mut self, outcome: Back) -> bool {
+        let possible = self.back != Back::None && !self.is_taken_back();
+        if possible {
+            self.back = outcome;
+        }
+        possible
+    }
+}
