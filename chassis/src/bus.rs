@@ -7,11 +7,13 @@
 pub mod amqp;
 pub mod local;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 /// The rungs of the retry ladder: how long a message that failed waits before it is tried again.
@@ -175,6 +177,19 @@ impl From<types::NoAnswer> for Verdict {
 pub trait Handler: Send + Sync + 'static {
     /// Handles one; called side by side, also for the same message again.
     async fn handle(&self, message: &Message) -> Verdict;
+}
+
+/// Asks a handler, as part of the message's trace. Its panic is a failure of this message alone.
+async fn ask(handler: &dyn Handler, message: &Message) -> Verdict {
+    let span = tracing::info_span!("consume", message.id = %message.id, kind = message.kind);
+    if let Some(trace) = message.headers.get(header::TRACE) {
+        crate::telemetry::set_parent(&span, trace);
+    }
+    AssertUnwindSafe(handler.handle(message))
+        .catch_unwind()
+        .instrument(span)
+        .await
+        .unwrap_or_else(|_| Verdict::Retry("the handler panicked".into()))
 }
 
 /// What a queue takes.

@@ -80,7 +80,7 @@ pub enum Error {
 }
 
 /// How a pool is opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// `postgres://…`
     pub url: String,
@@ -90,6 +90,17 @@ pub struct Options {
     pub connections: u32,
     /// Take a server with `fsync` or `synchronous_commit` off.
     pub allow_unsafe: bool,
+}
+
+impl std::fmt::Debug for Options {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("application", &self.application)
+            .field("connections", &self.connections)
+            .field("allow_unsafe", &self.allow_unsafe)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Opens a pool. Waits for a server that is not there yet, saying so once a while, until `stop`.

@@ -37,7 +37,7 @@ impl LocalBus {
         if handlers.is_empty() && message.exchange != Exchange::Events {
             return Published::NotYet(format!("nobody takes {} for {}", message.kind, message.routing_key));
         }
-        let verdicts = join_all(handlers.iter().map(|handler| handler.handle(message))).await;
+        let verdicts = join_all(handlers.iter().map(|handler| super::ask(&**handler, message))).await;
         // The worst counts: a message that one subscriber cannot take yet is kept for it.
         verdicts.into_iter().fold(Published::Safe, |worst, verdict| {
             let this = match verdict {

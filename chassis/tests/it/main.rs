@@ -8,4 +8,5 @@ mod amqp;
 mod broker;
 mod bus;
 mod redis;
+mod sight;
 mod wire;

@@ -8,9 +8,9 @@
 //! A message that was delivered several times without an answer may be what kills its consumers, and its neighbours
 //! were in hand with it: such messages are handled one by one in a random order, so that the neighbours get away.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use lapin::{
     Channel, Consumer,
     message::Delivery,
@@ -189,10 +189,7 @@ impl Subscription {
                 probe = self.pause.turn() => probe,
             };
             // From here to the verdict nothing is cancelled: the handler may be in a transaction.
-            let verdict = AssertUnwindSafe(self.handler.handle(message))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| Verdict::Retry("the handler panicked".into()));
+            let verdict = crate::bus::ask(&*self.handler, message).await;
             match verdict {
                 Verdict::Unavailable(why) => self.pause.begin(&why, probe),
                 verdict => {
