@@ -109,7 +109,7 @@ pub(crate) fn messages(before: &Attempt, after: &mut Attempt, now: Time) -> Resu
     let waited = matches!(before.back, Some(Outcome::Started | Outcome::Pending));
     if let (true, Some(says)) = (waited, back(after)?) {
         for command in std::mem::take(&mut after.commands) {
-            messages.extend(back_answer(&after.key, &command.to_string(), &says, now));
+            messages.extend(back_answer(&after.key, &Uuid::from_bytes(command).to_string(), &says, now));
         }
         if before.back == Some(Outcome::Pending) {
             messages.extend(back_answer(&after.key, "", &says, now));

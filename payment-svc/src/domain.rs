@@ -15,8 +15,8 @@ mod tests;
 mod token;
 
 pub(crate) use attempt::{
-    Asked, Attempt, Business, Event, Next, PROVIDER_UNAVAILABLE, State, TakeBack, charge_key, payment_of,
-    refund_key,
+    Asked, Attempt, Business, CommandId, Event, Next, PROVIDER_UNAVAILABLE, State, TakeBack, charge_key,
+    payment_of, refund_key,
 };
 pub(crate) use policy::{Policy, after};
 pub use said::{Category, Decline, Fault, Said};

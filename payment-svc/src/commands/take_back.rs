@@ -95,7 +95,7 @@ impl Command for Refund {
 }
 
 fn remember(attempt: &mut Attempt, command: Option<Uuid>) {
-    let Some(command) = command else { return };
+    let Some(command) = command.map(Uuid::into_bytes) else { return };
     if !attempt.commands.contains(&command) {
         attempt.commands.push(command);
     }

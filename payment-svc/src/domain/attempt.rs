@@ -9,7 +9,6 @@ use std::time::Duration;
 use chassis::barrier::{self, Outcome, Record};
 use chrono::{DateTime, Utc};
 use types::{Money, OrderId, PartyId, PaymentId, StepKey};
-use uuid::Uuid;
 
 use super::{Decline, Fault, Policy, Said, Token};
 
@@ -77,6 +76,9 @@ pub(crate) struct Business {
     pub(crate) token: Option<Token>,
 }
 
+/// The id of a message, as bytes.
+pub(crate) type CommandId = [u8; 16];
+
 /// The record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attempt {
@@ -90,8 +92,8 @@ pub(crate) struct Attempt {
     /// PENDING: somebody without a command id was told to wait for the taking back.
     pub(crate) back: Option<Outcome>,
     pub(crate) back_reply: Option<Vec<u8>>,
-    /// Commands that wait for the taking back.
-    pub(crate) commands: Vec<Uuid>,
+    /// Ids of the commands that wait for the taking back.
+    pub(crate) commands: Vec<CommandId>,
     /// None in a tombstone.
     pub(crate) business: Option<Business>,
     pub(crate) provider_reference: Option<String>,

@@ -6,7 +6,7 @@ use sqlx::{FromRow, Row as _, postgres::PgRow, postgres::PgTypeInfo};
 use types::{Money, OrderId, SagaId, StepKey};
 use uuid::Uuid;
 
-use crate::domain::{Attempt, Business, Category, Decline, State};
+use crate::domain::{Attempt, Business, Category, CommandId, Decline, State};
 
 type Time = DateTime<Utc>;
 
@@ -119,10 +119,10 @@ pub(super) fn key(saga: Uuid, step: String) -> sqlx::Result<StepKey> {
     Ok(StepKey { saga: SagaId::from_uuid(saga), step: step.parse().map_err(|_| unreadable("step"))? })
 }
 
-pub(super) fn pack(commands: &[Uuid]) -> Option<Vec<u8>> {
-    (!commands.is_empty()).then(|| commands.iter().flat_map(|id| *id.as_bytes()).collect())
+pub(super) fn pack(commands: &[CommandId]) -> Option<Vec<u8>> {
+    (!commands.is_empty()).then(|| commands.concat())
 }
 
-fn unpack(bytes: Option<Vec<u8>>) -> Vec<Uuid> {
-    bytes.unwrap_or_default().chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).collect()
+fn unpack(bytes: Option<Vec<u8>>) -> Vec<CommandId> {
+    bytes.unwrap_or_default().chunks_exact(16).filter_map(|id| id.try_into().ok()).collect()
 }
