@@ -199,7 +199,13 @@ pub async fn provision(owner: &mut PgConnection, schema: &Schema) -> Result<(), 
     // Concurrent grants on one schema collide ("tuple concurrently updated"): one at a time.
     transaction.execute("select pg_advisory_xact_lock(7236842)").await?;
     let grants = schema.grants.replace("{role}", schema.role);
-    transaction.execute(sqlx::raw_sql(AssertSqlSafe(grants))).await?;
+    // A service reads what has been migrated, to refuse a schema that is behind; it never writes it.
+    let history = format!(
+        "revoke all on {schema}._sqlx_migrations from {role}; grant select on {schema}._sqlx_migrations to {role};",
+        schema = schema.name,
+        role = schema.role
+    );
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(grants + &history))).await?;
     transaction.commit().await?;
     Ok(())
 }
