@@ -32,7 +32,7 @@ enum Command {
     /// List accounts with their balances
     #[command(after_help = "Examples:\n  amends balance list\n  amends balance list --prefix merchant:m_1:")]
     List(List),
-    /// List entries, newest first
+    /// List entries, oldest first
     #[command(after_help = "Examples:
   amends balance entries --account merchant:m_1:EUR
   amends balance entries --saga ord_01h2xcejqtf2nbrexx3vqjhp41 --json")]

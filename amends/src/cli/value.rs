@@ -14,6 +14,14 @@ pub(crate) fn time(stamp: Option<&Timestamp>) -> String {
         .unwrap_or_default()
 }
 
+/// The same with milliseconds, for what changes while one looks.
+pub(crate) fn moment(stamp: Option<&Timestamp>) -> String {
+    stamp
+        .and_then(proto::time::read)
+        .map(|time| time.format("%Y-%m-%d %H:%M:%S%.3fZ").to_string())
+        .unwrap_or_default()
+}
+
 /// RFC 3339, or null.
 pub(crate) fn time_json(stamp: Option<&Timestamp>) -> Value {
     stamp
@@ -99,6 +107,7 @@ mod tests {
     fn times_are_utc() {
         let stamp = Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 };
         assert_eq!(time(Some(&stamp)), "2023-11-14 22:13:20Z");
+        assert_eq!(moment(Some(&stamp)), "2023-11-14 22:13:20.005Z");
         assert_eq!(time_json(Some(&stamp)), "2023-11-14T22:13:20.005Z");
         assert_eq!(time_json(None), Value::Null);
     }

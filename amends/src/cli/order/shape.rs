@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{
     output::{Fields, Table, plain},
-    value::{money, money_json, time, time_json, yes},
+    value::{moment, money, money_json, time, time_json, yes},
 };
 
 /// Every field, by its name on the wire.
@@ -93,7 +93,7 @@ pub(super) fn table(orders: &[Order]) -> Table<6> {
 pub(super) fn line(order: &Order) -> String {
     let text = format!(
         "{}  {:<18}  {}",
-        time(order.update_time.as_ref()),
+        moment(order.update_time.as_ref()),
         order.status().as_str_name(),
         plain(&reason(order))
     );

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{
     output::{Fields, Table, plain},
-    value::{time, time_json, yes},
+    value::{moment, time, time_json, yes},
 };
 
 /// Every field, by its name on the wire.
@@ -169,7 +169,7 @@ pub(super) fn line(saga: &Saga) -> String {
     let reason = Some(&saga.reason).filter(|r| !r.is_empty()).map(|r| format!("  ({r})")).unwrap_or_default();
     plain(&format!(
         "{}  v{:<3} {:<12}  {steps}{reason}",
-        time(saga.update_time.as_ref()),
+        moment(saga.update_time.as_ref()),
         saga.version,
         saga.state().as_str_name()
     ))
@@ -179,7 +179,7 @@ pub(super) fn line(saga: &Saga) -> String {
 pub(super) fn journal_table(entries: &[JournalEntry]) -> Table<4> {
     let rows = entries.iter().flat_map(|entry| {
         entry.events.iter().map(|event| {
-            [entry.version.to_string(), entry.epoch.to_string(), time(entry.time.as_ref()), event.clone()]
+            [entry.version.to_string(), entry.epoch.to_string(), moment(entry.time.as_ref()), event.clone()]
         })
     });
     Table::new([">VERSION", ">EPOCH", "TIME", "EVENT"], rows)
