@@ -7,7 +7,7 @@ mod orchestrator;
 mod payment;
 
 use anyhow::anyhow;
-use chassis::database::Schema;
+use chassis::{config::Secret, database::Schema, http::Checks};
 use clap::Args;
 use tonic::service::RoutesBuilder;
 
@@ -15,7 +15,7 @@ use crate::{
     host::{self, Stops, Usage},
     process::Process,
     provision::{self, Migrate},
-    stack::{self, CacheKind, Front, Ground, parts},
+    stack::{self, BusKind, CacheKind, Front, Ground, parts, reachable},
 };
 
 pub(crate) use self::{orchestrator::Orchestrator, payment::Payment};
@@ -45,11 +45,12 @@ impl Migration {
 struct Doors {
     routes: RoutesBuilder,
     names: &'static [&'static str],
+    checks: Checks,
 }
 
 /// A URL that has to be given.
-fn needed(url: Option<String>, service: &str, variable: &str) -> anyhow::Result<String> {
-    url.ok_or_else(|| {
+fn needed(url: Option<Secret>, service: &str, variable: &str) -> anyhow::Result<String> {
+    url.map(|url| url.expose().to_owned()).ok_or_else(|| {
         let hint = if service == "order" { " (looking for orders? `amends order list`)" } else { "" };
         Usage(format!(
             "`amends {service}` runs the {service} service in a process of its own and needs its database: set \
@@ -67,7 +68,7 @@ async fn run(
     stops: Stops,
     start: impl AsyncFnOnce(&Ground, String) -> anyhow::Result<Doors>,
 ) -> anyhow::Result<()> {
-    if process.amqp_url.is_none() {
+    if matches!(process.bus(), BusKind::Local) {
         return Err(Usage(format!(
             "`amends {service}` needs RabbitMQ: its messages have to reach other processes, and the bus of one process \
              does not. Set AMENDS_AMQP_URL or --amqp-url; only `amends up` may run without"
@@ -88,14 +89,15 @@ async fn run(
         Err(_) if stops.stop.is_wanted() => return Ok(()),
         started => started?,
     };
-    let front = Front::open(doors.routes, doors.names.to_vec(), listeners.grpc, listeners.http)?;
+    let front =
+        Front::open(doors.routes, doors.names.to_vec(), doors.checks, listeners.grpc, listeners.http)?;
     host::ready(&[("grpc", front.grpc.to_string()), ("http", front.http.to_string())]);
     let worked = tokio::select! {
         biased;
         () = stops.stop.wanted() => Ok(()),
         reason = front.failed() => Err(anyhow!(reason)),
     };
-    host::close(front.close(&services, process.grace), &stops.hurry).await;
+    host::close(front.close(&services, process.grace()), &stops.hurry).await;
     worked
 }
 
@@ -113,7 +115,7 @@ macro_rules! alone {
         pub(crate) struct $name {
             /// Its database, as in postgres://user:password@host/database
             #[arg(long, env = $variable, value_name = "URL", hide_env_values = true)]
-            database_url: Option<String>,
+            database_url: Option<Secret>,
             #[command(flatten)]
             process: Process,
             #[command(flatten)]
@@ -123,17 +125,22 @@ macro_rules! alone {
         }
 
         impl $name {
+            pub(crate) fn telemetry(&self) -> chassis::telemetry::Options {
+                self.process.telemetry(concat!("amends-", $service))
+            }
+
             pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
                 let Self { database_url, process, migration, settings } = self;
                 let url = needed(database_url, $service, $variable)?;
                 run($service, $port, process, stops, async |ground: &Ground, _| {
                     let pool = ground.pool($service, &url).await?;
                     prepare(&url, &$krate::SCHEMA, migration).await?;
+                    let checks = reachable(ground.checks.clone(), "database", &pool);
                     let service = parts::$part(ground, pool, settings);
                     service.subscribe().await?;
                     let mut routes = RoutesBuilder::default();
                     service.register(&mut routes);
-                    Ok(Doors { routes, names: $krate::Service::NAMES })
+                    Ok(Doors { routes, names: $krate::Service::NAMES, checks })
                 })
                 .await
             }

@@ -109,12 +109,12 @@ impl Cli {
     /// Does what was asked.
     pub(crate) fn run(self) -> ExitCode {
         match self.command {
-            Command::Up(up) => host::run(async |stops| up.run(stops).await),
+            Command::Up(up) => host::run(&up.telemetry(), async |stops| up.run(stops).await),
             Command::Order(noun) => {
                 let OrderNoun { command, server, alone } = *noun;
                 match command {
                     Some(command) => ask(&server, command.run(&server)),
-                    None => host::run(async |stops| alone.run(stops).await),
+                    None => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
                 }
             }
             Command::Saga(Noun { command, server }) => ask(&server, command.run(&server)),
@@ -122,13 +122,19 @@ impl Cli {
             Command::Price(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Balance(BalanceNoun { balance, server }) => ask(&server, balance.run(&server)),
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
-            Command::Postgres(postgres) => host::run(async |stops| postgres.run(stops).await),
-            Command::Orchestrator(alone) => host::run(async |stops| alone.run(stops).await),
-            Command::Inventory(alone) => host::run(async |stops| alone.run(stops).await),
-            Command::Risk(alone) => host::run(async |stops| alone.run(stops).await),
-            Command::Payment(alone) => host::run(async |stops| alone.run(stops).await),
-            Command::Ledger(alone) => host::run(async |stops| alone.run(stops).await),
-            Command::Notification(alone) => host::run(async |stops| alone.run(stops).await),
+            Command::Postgres(postgres) => {
+                host::run(&postgres.telemetry(), async |stops| postgres.run(stops).await)
+            }
+            Command::Orchestrator(alone) => {
+                host::run(&alone.telemetry(), async |stops| alone.run(stops).await)
+            }
+            Command::Inventory(alone) => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
+            Command::Risk(alone) => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
+            Command::Payment(alone) => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
+            Command::Ledger(alone) => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
+            Command::Notification(alone) => {
+                host::run(&alone.telemetry(), async |stops| alone.run(stops).await)
+            }
         }
     }
 }

@@ -4,7 +4,10 @@
 
 use std::process::ExitCode;
 
-use chassis::stop::Stop;
+use chassis::{
+    stop::Stop,
+    telemetry::{self, Telemetry},
+};
 
 use crate::{cli::remark, signals::Signals};
 
@@ -23,17 +26,24 @@ pub(crate) struct Stops {
 pub(crate) struct Usage(pub(crate) String);
 
 /// Runs a server until it ends or is asked to stop.
-pub(crate) fn run(server: impl AsyncFnOnce(Stops) -> anyhow::Result<()>) -> ExitCode {
+pub(crate) fn run(
+    options: &telemetry::Options,
+    server: impl AsyncFnOnce(Stops) -> anyhow::Result<()>,
+) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tell(&error.into()),
     };
     let ended = runtime.block_on(async {
+        let telemetry = Telemetry::start(options)?;
+        // From here on, what is counted is kept.
+        let _ = telemetry::metrics();
         let stops = Stops::default();
-        let signals = Signals::listen()?;
         let listening = Stop::new();
-        listening.spawn(signals.watch(stops.stop.clone(), stops.hurry.clone()));
-        server(stops).await
+        listening.spawn(Signals::listen()?.watch(stops.stop.clone(), stops.hurry.clone()));
+        let ended = server(stops).await;
+        telemetry.finish().await;
+        ended
     });
     // Whatever is still at work after the grace is not waited for: killing it at any line is safe.
     runtime.shutdown_background();

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use chassis::{config, telemetry};
 use clap::Args;
 
 use crate::{
@@ -50,9 +51,15 @@ pub(crate) struct Postgres {
     /// Make the database of every service, and print the variables that single services need
     #[arg(long)]
     provision: bool,
+    #[command(flatten)]
+    log: config::Log,
 }
 
 impl Postgres {
+    pub(crate) fn telemetry(&self) -> telemetry::Options {
+        self.log.options("amends-postgres")
+    }
+
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
         let (_data, cluster) = self.place.open().await?;
         let served = self.serve(&cluster, &stops).await;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use chassis::{config, telemetry};
 use clap::Args;
 use tokio::net::TcpListener;
 
@@ -22,28 +23,16 @@ pub(crate) struct Process {
     /// Where health and metrics are served by HTTP [default: 127.0.0.1, 8080 for `up`, else the gRPC port + 1000]
     #[arg(long, env = "AMENDS_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
     http_listen: Option<SocketAddr>,
-    /// RabbitMQ, as in amqp://user:password@host:5672/vhost
-    #[arg(long, env = "AMENDS_AMQP_URL", value_name = "URL", hide_env_values = true)]
-    pub(crate) amqp_url: Option<String>,
-    /// Put before every name on the broker, so that several Amends can share one
-    #[arg(long, env = "AMENDS_AMQP_PREFIX", value_name = "TEXT", default_value = "")]
-    amqp_prefix: String,
-    /// Redis, as in redis://user:password@host:6379/0; without it cache and limits are this process's own
-    #[arg(long, env = "AMENDS_REDIS_URL", value_name = "URL", hide_env_values = true)]
-    redis_url: Option<String>,
-    /// Put before every key in Redis
-    #[arg(long, env = "AMENDS_REDIS_PREFIX", value_name = "TEXT", default_value = "amends:")]
-    redis_prefix: String,
-    /// Connections to its database that a service holds at most
-    #[arg(long, env = "AMENDS_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 8,
-        value_parser = clap::value_parser!(u32).range(2..=200))]
-    database_connections: u32,
-    /// Take a database that may lose what it acknowledged (fsync or synchronous_commit off)
-    #[arg(long, env = "AMENDS_ALLOW_UNSAFE_DATABASE")]
-    allow_unsafe_database: bool,
-    /// How long calls and moves under way may take when the process is asked to stop
-    #[arg(long, env = "AMENDS_GRACE", value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
-    pub(crate) grace: Duration,
+    #[command(flatten)]
+    database: config::Database,
+    #[command(flatten)]
+    bus: config::Bus,
+    #[command(flatten)]
+    redis: config::Redis,
+    #[command(flatten)]
+    ending: config::Ending,
+    #[command(flatten)]
+    log: config::Log,
 }
 
 /// A port that cannot be ours.
@@ -79,23 +68,36 @@ impl Process {
 
     /// How pools are opened.
     pub(crate) const fn pools(&self) -> Pools {
-        Pools { connections: self.database_connections, allow_unsafe: self.allow_unsafe_database }
+        Pools {
+            connections: self.database.database_connections,
+            allow_unsafe: self.database.allow_unsafe_database,
+        }
     }
 
     /// Which bus: without a broker, the one of this process.
     pub(crate) fn bus(&self) -> BusKind {
-        match &self.amqp_url {
-            Some(url) => BusKind::Amqp { url: url.clone(), prefix: self.amqp_prefix.clone() },
+        match &self.bus.amqp_url {
+            Some(url) => BusKind::Amqp { url: url.clone(), prefix: self.bus.amqp_prefix.clone() },
             None => BusKind::Local,
         }
     }
 
     /// Which cache and limiter: without Redis, those of this process.
     pub(crate) fn cache(&self) -> CacheKind {
-        match &self.redis_url {
-            Some(url) => CacheKind::Redis { url: url.clone(), prefix: self.redis_prefix.clone() },
+        match &self.redis.redis_url {
+            Some(url) => CacheKind::Redis { url: url.clone(), prefix: self.redis.redis_prefix.clone() },
             None => CacheKind::Local,
         }
+    }
+
+    /// What is logged and traced, as `service`.
+    pub(crate) fn telemetry(&self, service: &str) -> telemetry::Options {
+        self.log.options(service)
+    }
+
+    /// How long it may take to end.
+    pub(crate) const fn grace(&self) -> Duration {
+        self.ending.grace
     }
 }
 

@@ -27,8 +27,8 @@ pub fn schemas() -> [Schema; 8] {
     ]
 }
 
-/// The URL of each service's database. They may all be the same database.
-#[derive(Debug, Clone)]
+/// The URL of each service's database. They may all be the same database. Not `Debug`: a URL may hold a password.
+#[derive(Clone)]
 pub struct Databases {
     /// The orchestrator's.
     pub orchestrator: String,

@@ -22,8 +22,8 @@ use uuid::Uuid;
 use crate::provision::Databases;
 
 pub(crate) use front::Front;
-pub(crate) use ground::Ground;
 pub use ground::{BusKind, CacheKind, Error, Pools};
+pub(crate) use ground::{Ground, reachable};
 pub use queues::queues;
 pub(crate) use services::Identity;
 use services::Services;
@@ -108,7 +108,7 @@ impl Stack {
             Ok::<_, Error>(services)
         };
         let services = until(starting, &give_up, &stop).await?;
-        let front = Front::open(services.routes(), Services::names(), grpc, http)?;
+        let front = Front::open(services.routes(), Services::names(), services.checks.clone(), grpc, http)?;
         Ok(Self {
             grpc: front.grpc,
             http: front.http,

@@ -6,6 +6,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use chassis::telemetry;
 use clap::Args;
 
 use crate::{
@@ -44,6 +45,10 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    pub(crate) fn telemetry(&self) -> telemetry::Options {
+        self.process.telemetry("amends")
+    }
+
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
         let listeners = self.process.listen(PORTS.0, PORTS.1).await?;
         let (data, cluster) = self.place.open().await?;
@@ -93,8 +98,8 @@ impl Up {
             worked = work(&stack, data, cluster, self.no_demo) => worked,
         };
         stops.stop.request();
-        host::close(stack.stop(self.process.grace), &stops.hurry).await;
-        stops.stop.finish(self.process.grace).await;
+        host::close(stack.stop(self.process.grace()), &stops.hurry).await;
+        stops.stop.finish(self.process.grace()).await;
         worked
     }
 }

@@ -7,7 +7,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use chassis::grpc::{self, Callee};
+use chassis::{
+    config::Secret,
+    grpc::{self, Callee},
+    telemetry,
+};
 use clap::Args;
 use orchestrator::Callees;
 use tonic::service::RoutesBuilder;
@@ -17,7 +21,7 @@ use crate::{
     data_dir::DataDir,
     host::Stops,
     process::Process,
-    stack::{Ground, Identity, parts},
+    stack::{Ground, Identity, parts, reachable},
 };
 
 #[derive(Debug, Args)]
@@ -26,7 +30,7 @@ use crate::{
 pub(crate) struct Orchestrator {
     /// Its database, as in postgres://user:password@host/database
     #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     /// Folder that keeps its id; with it a restart takes its sagas again at once
     #[arg(long, env = "AMENDS_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -76,6 +80,10 @@ impl Addresses {
 }
 
 impl Orchestrator {
+    pub(crate) fn telemetry(&self) -> telemetry::Options {
+        self.process.telemetry("amends-orchestrator")
+    }
+
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
         let Self { database_url, data_dir, addresses, process, migration, settings } = self;
         let url = needed(database_url, "orchestrator", "AMENDS_ORCHESTRATOR_DATABASE_URL")?;
@@ -88,12 +96,13 @@ impl Orchestrator {
         run("orchestrator", 50051, process, stops, async |ground: &Ground, address| {
             let pool = ground.pool("orchestrator", &url).await?;
             prepare(&url, &orchestrator::SCHEMA, migration).await?;
+            let checks = reachable(ground.checks.clone(), "database", &pool);
             let identity = Identity { instance, lone, address };
             let service = parts::orchestrator(ground, pool, settings, callees, identity)?;
             service.subscribe().await?;
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);
-            Ok(Doors { routes, names: orchestrator::Service::NAMES })
+            Ok(Doors { routes, names: orchestrator::Service::NAMES, checks })
         })
         .await
     }

@@ -2,6 +2,7 @@
 //!
 //! The simulator stands for somebody else's house, so it commits on connections of its own. Read next: `../alone.rs`.
 
+use chassis::{config::Secret, telemetry};
 use clap::Args;
 use tonic::service::RoutesBuilder;
 
@@ -9,7 +10,7 @@ use super::{Doors, Migration, needed, prepare, run};
 use crate::{
     host::Stops,
     process::Process,
-    stack::{Ground, parts},
+    stack::{Ground, parts, reachable},
 };
 
 #[derive(Debug, Args)]
@@ -18,10 +19,10 @@ use crate::{
 pub(crate) struct Payment {
     /// Its database, as in postgres://user:password@host/database
     #[arg(long, env = "AMENDS_PAYMENT_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     /// The database of the provider simulator's book [default: the service's own]
     #[arg(long, env = "AMENDS_SIMULATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    simulator_database_url: Option<String>,
+    simulator_database_url: Option<Secret>,
     #[command(flatten)]
     process: Process,
     #[command(flatten)]
@@ -31,20 +32,26 @@ pub(crate) struct Payment {
 }
 
 impl Payment {
+    pub(crate) fn telemetry(&self) -> telemetry::Options {
+        self.process.telemetry("amends-payment")
+    }
+
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
         let Self { database_url, simulator_database_url, process, migration, settings } = self;
         let url = needed(database_url, "payment", "AMENDS_PAYMENT_DATABASE_URL")?;
-        let simulator_url = simulator_database_url.unwrap_or_else(|| url.clone());
+        let simulator_url = simulator_database_url.map_or_else(|| url.clone(), |url| url.expose().to_owned());
         run("payment", 50055, process, stops, async |ground: &Ground, _| {
             let pool = ground.pool("payment", &url).await?;
             let simulator_pool = ground.pool("simulator", &simulator_url).await?;
             prepare(&url, &payment_svc::SCHEMA, migration).await?;
             prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration).await?;
+            let checks = reachable(ground.checks.clone(), "database", &pool);
+            let checks = reachable(checks, "simulator", &simulator_pool);
             let service = parts::payment(ground, pool, simulator_pool, settings);
             service.subscribe().await?;
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);
-            Ok(Doors { routes, names: payment_svc::Service::NAMES })
+            Ok(Doors { routes, names: payment_svc::Service::NAMES, checks })
         })
         .await
     }

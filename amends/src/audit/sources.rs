@@ -26,22 +26,19 @@ pub enum Room {
     Simulator,
     /// ledger-svc's.
     Ledger,
-    /// notification-svc's.
-    Notifications,
     /// The orchestrator's.
     Orchestrator,
 }
 
 impl Room {
     /// All, in the order in which their snapshots are taken.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Orders,
         Self::Inventory,
         Self::Risk,
         Self::Payments,
         Self::Simulator,
         Self::Ledger,
-        Self::Notifications,
         Self::Orchestrator,
     ];
 
@@ -55,7 +52,6 @@ impl Room {
             Self::Payments => "payments",
             Self::Simulator => "simulator",
             Self::Ledger => "ledger",
-            Self::Notifications => "notifications",
             Self::Orchestrator => "orchestrator",
         }
     }
@@ -64,7 +60,7 @@ impl Room {
 /// The URL of each schema's database. They may all be the same database.
 #[derive(Clone)]
 pub struct Sources {
-    urls: [String; 8],
+    urls: [String; 7],
 }
 
 impl fmt::Debug for Sources {
@@ -91,7 +87,7 @@ impl Sources {
 /// The databases as they were at one time each.
 pub(super) struct Snapshot {
     connections: Vec<PgConnection>,
-    places: [usize; 8],
+    places: [usize; 7],
     /// When the orchestrator's was taken, by its database.
     pub(super) now: DateTime<Utc>,
 }
@@ -108,7 +104,7 @@ impl Snapshot {
     /// Takes all of them.
     pub(super) async fn open(sources: &Sources) -> Result<Self, Error> {
         let mut connections: Vec<PgConnection> = Vec::new();
-        let mut places = [0; 8];
+        let mut places = [0; 7];
         // From the back, so that a database shared with the orchestrator is read as late as the orchestrator's.
         let shared = |at: usize| sources.urls.iter().rposition(|url| *url == sources.urls[at]).unwrap_or(at);
         for (at, room) in Room::ALL.into_iter().enumerate() {

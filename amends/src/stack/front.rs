@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use chassis::{grpc, stop::Stop};
+use chassis::{grpc, http::Checks, stop::Stop};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::RoutesBuilder;
 
@@ -29,6 +29,7 @@ impl Front {
     pub(crate) fn open(
         routes: RoutesBuilder,
         names: Vec<&'static str>,
+        checks: Checks,
         grpc: TcpListener,
         http: TcpListener,
     ) -> Result<Self, Error> {
@@ -40,6 +41,13 @@ impl Front {
             stop: stop.clone(),
             failure,
         };
+        let router = chassis::http::router(checks, &stop);
+        let (serving, failed) = (stop.clone(), fail.clone());
+        stop.spawn(async move {
+            if let Err(error) = chassis::http::serve(http, router, &serving).await {
+                failed.send_replace(Some(format!("HTTP cannot be served any longer: {error}")));
+            }
+        });
         let serving = stop.clone();
         stop.spawn(async move {
             if let Err(error) = grpc::serve(routes, proto::DESCRIPTORS, &names, grpc, &serving).await {

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use chassis::{
     bus::{self, Bus, amqp::AmqpBus, local::LocalBus},
     cache::{Cache, LocalCache, RedisCache},
+    config::Secret,
     database,
+    http::Checks,
     limiter::{Limiter, LocalLimiter, RedisLimiter},
     redis_link::{self, RedisLink},
     stop::Stop,
 };
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::queues::queues;
 
@@ -28,7 +30,7 @@ pub enum BusKind {
     /// RabbitMQ.
     Amqp {
         /// `amqp://…`
-        url: String,
+        url: Secret,
         /// Before every name on the broker.
         prefix: String,
     },
@@ -37,14 +39,14 @@ pub enum BusKind {
 }
 
 /// Which cache and limiter.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum CacheKind {
     /// This process's own.
     Local,
     /// Redis.
     Redis {
         /// `redis://…`
-        url: String,
+        url: Secret,
         /// Before every key.
         prefix: String,
     },
@@ -102,6 +104,8 @@ pub(crate) struct Ground {
     pub(crate) limiter: Arc<dyn Limiter>,
     /// Stops services.
     pub(crate) stop: Stop,
+    /// What has to hold for the process to be ready: the broker's connection. Redis may be away.
+    pub(crate) checks: Checks,
     pools: Pools,
 }
 
@@ -116,19 +120,31 @@ impl Ground {
         pools: Pools,
         stop: &Stop,
     ) -> Result<Self, Error> {
+        let mut checks = Checks::new();
         let bus: Arc<dyn Bus> = match bus {
             BusKind::Local => Arc::new(LocalBus::new()),
-            BusKind::Amqp { url, prefix } => Arc::new(AmqpBus::connect(url, prefix, queues(), stop).await?),
+            BusKind::Amqp { url, prefix } => {
+                let bus = AmqpBus::connect(url.expose(), prefix, queues(), stop).await?;
+                let looked = bus.clone();
+                checks =
+                    checks.with("bus", move || {
+                        let bus = looked.clone();
+                        async move {
+                            if bus.is_connected().await { Ok(()) } else { Err("not connected".to_owned()) }
+                        }
+                    });
+                Arc::new(bus)
+            }
             BusKind::Given(bus) => Arc::clone(bus),
         };
         let (cache, limiter): (Arc<dyn Cache>, Arc<dyn Limiter>) = match cache {
             CacheKind::Local => (Arc::new(LocalCache::new(CACHE_BYTES)), Arc::new(LocalLimiter::new())),
             CacheKind::Redis { url, prefix } => {
-                let link = RedisLink::open(url, prefix)?;
+                let link = RedisLink::open(url.expose(), prefix)?;
                 (Arc::new(RedisCache::new(link.clone())), Arc::new(RedisLimiter::new(link)))
             }
         };
-        Ok(Self { bus, cache, limiter, stop: stop.clone(), pools })
+        Ok(Self { bus, cache, limiter, stop: stop.clone(), pools, checks })
     }
 
     /// A service's pool.
@@ -144,4 +160,16 @@ impl Ground {
         };
         database::open(&options, &self.stop).await.map_err(|source| Error::Database { service, source })
     }
+}
+
+/// With a check that the pool's server takes connections. The pool itself is not asked: one that is busy is not broken.
+pub(crate) fn reachable(checks: Checks, service: &'static str, pool: &PgPool) -> Checks {
+    let options = pool.connect_options();
+    checks.with(service, move || {
+        let options = Arc::clone(&options);
+        async move {
+            let connected = PgConnection::connect_with(&options).await.map_err(|error| error.to_string())?;
+            connected.close().await.map_err(|error| error.to_string())
+        }
+    })
 }

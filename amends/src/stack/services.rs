@@ -5,6 +5,7 @@
 use chassis::{
     bus,
     grpc::{self, Callee},
+    http::Checks,
 };
 use orchestrator::Callees;
 use tonic::service::RoutesBuilder;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Settings,
-    ground::{Error, Ground},
+    ground::{Error, Ground, reachable},
     parts,
 };
 use crate::provision::Databases;
@@ -37,6 +38,7 @@ pub(super) struct Services {
     payment: payment_svc::Service,
     ledger: ledger_svc::Service,
     notification: notification_svc::Service,
+    pub(super) checks: Checks,
 }
 
 impl Services {
@@ -57,6 +59,19 @@ impl Services {
             ground.pool("notification", &databases.notification),
             ground.pool("orchestrator", &databases.orchestrator),
         )?;
+        // One database in `amends up`, but a stack may be given eight.
+        let checks = [
+            ("order", &pools.0),
+            ("inventory", &pools.1),
+            ("risk", &pools.2),
+            ("payment", &pools.3),
+            ("simulator", &pools.4),
+            ("ledger", &pools.5),
+            ("notification", &pools.6),
+            ("orchestrator", &pools.7),
+        ]
+        .into_iter()
+        .fold(ground.checks.clone(), |checks, (service, pool)| reachable(checks, service, pool));
         let order = parts::order(ground, pools.0, settings.order);
         let inventory = parts::inventory(ground, pools.1, settings.inventory);
         let risk = parts::risk(ground, pools.2, settings.risk);
@@ -71,7 +86,7 @@ impl Services {
             ledger: callee(|routes| ledger.register(routes)),
         };
         let orchestrator = parts::orchestrator(ground, pools.7, settings.orchestrator, callees, identity)?;
-        Ok(Self { orchestrator, order, inventory, risk, payment, ledger, notification })
+        Ok(Self { orchestrator, order, inventory, risk, payment, ledger, notification, checks })
     }
 
     /// Takes every queue.

@@ -13,6 +13,8 @@ fn a_store_opens_with_goods_and_closes_cleanly_and_opens_again_as_it_was() {
     assert_eq!(server.json(&["stock", "get", "P1001"])["available"], 1000);
     assert_eq!(server.json(&["price", "list", "--limit", "0"])["prices"].as_array().unwrap().len(), 30);
     assert_eq!(server.json(&["stock", "restock", "P1001", "5"])["available"], 1005);
+    assert!(server.get("/readyz").ends_with("ready\n"), "{}", server.get("/readyz"));
+    assert!(server.get("/metrics").contains("amends_"), "{}", server.get("/metrics"));
     assert_eq!(server.end(Signal::INT), Some(0));
     assert!(place.postmaster().is_none(), "Postgres outlives its owner");
 
