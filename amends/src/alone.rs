@@ -54,7 +54,7 @@ fn needed(url: Option<Secret>, service: &str, variable: &str) -> anyhow::Result<
         let hint = if service == "order" { " (looking for orders? `amends order list`)" } else { "" };
         Usage(format!(
             "`amends {service}` runs the {service} service in a process of its own and needs its database: set \
-             {variable}, or the flag of that name{hint}"
+             {variable} or --database-url{hint}"
         ))
         .into()
     })
