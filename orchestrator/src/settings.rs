@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// Settings of the orchestrator. Durations are written as in `30s`, `5m`.
 #[derive(clap::Args, Debug, Clone)]
+#[group(id = "orchestrator")]
 pub struct Settings {
     /// How long an order may go forward before the pivot; time under review is not counted
     #[arg(long, env = "AMENDS_ORDER_DEADLINE", default_value = "30m", value_parser = humantime::parse_duration)]

@@ -154,7 +154,7 @@ fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
         breaker: doors
             .participants
             .breaker(def.participant)
-            .map(|b| b.state().as_str().to_owned())
+            .map(|b| b.state().as_str().to_uppercase().replace('-', "_"))
             .unwrap_or_default(),
         pending_until: until,
         pending_action: action.to_owned(),
