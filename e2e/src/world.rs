@@ -367,7 +367,7 @@ impl World {
     /// Nothing is on its way any more; then the auditor finds nothing.
     pub async fn audit(&self) {
         let mut connection = self.ground.database.connect().await;
-        for schema in ["orchestrator", "orders", "inventory", "risk", "payments", "ledger", "notifications"] {
+        for schema in ["orchestrator", "orders", "inventory", "risk", "payments", "ledger"] {
             let connection = &mut connection;
             let query = format!("select count(*) from {schema}.outbox where dead_time is null");
             let until = tokio::time::Instant::now() + Duration::from_secs(30);

@@ -56,8 +56,8 @@ fn cases() -> Vec<(&'static str, Change)> {
 }
 
 fn fields(status: &Status) -> Vec<String> {
-    let details = status.get_details_bad_request().unwrap_or_default();
-    details.field_violations.into_iter().map(|v| v.field).collect()
+    let violations = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
+    violations.into_iter().map(|v| v.field).collect()
 }
 
 async fn rows(world: &World) -> Vec<i64> {

@@ -14,7 +14,7 @@ use orchestrator::{
     shard::{self, ShardRow},
     store::start::{Start, StartOrders},
 };
-use sqlx::{Acquire as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use types::OrderId;
 use uuid::Uuid;
 
@@ -161,10 +161,10 @@ async fn every_door_works_at_every_orchestrator_and_leaving_moves_the_sagas() {
         let mut client = OrdersClient::new(world.orchestrator(i % 2));
         let order = client.create_order(Spec::of(900).wait(20).request()).await.unwrap().into_inner();
         // Only one fits the stock.
-        waiting.push(order.order_id);
         if i == 0 {
             assert_eq!(order.status(), OrderStatus::UnderReview);
         }
+        waiting.push(order.order_id);
     }
     for order_id in &waiting {
         for i in 0..2 {

@@ -16,7 +16,7 @@ use proto::{
     risk::v1::{DecideReviewRequest, DenyRequest, reviews_client::ReviewsClient, rules_client::RulesClient},
     saga::v1::{GetSagaRequest, SagaState, sagas_client::SagasClient},
 };
-use sqlx::{Acquire as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::{Mutex, RwLock};
 
 /// Fast enough for a test: the provider is given up on in seconds.

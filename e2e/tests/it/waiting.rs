@@ -56,7 +56,7 @@ async fn a_declined_review_cancels_and_releases() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_that_nobody_decides_is_declined_at_its_deadline() {
-    let short = |s: &mut amends::stack::Settings| s.risk.review_deadline = Duration::from_secs(2);
+    let short = |s: &mut amends::stack::Settings| s.risk.risk_review_deadline = Duration::from_secs(2);
     let world = Builder::new(BusKind::Local).settings(short).start().await;
     let order = an_order_under_review(&world).await;
     let order = world.is_cancelled(&order.order_id).await;
