@@ -114,6 +114,8 @@ pub(crate) struct Driver {
     /// Signals in hand: read, and not yet marked so.
     in_hand: Arc<std::sync::Mutex<HashSet<Uuid>>>,
     timers: BTreeSet<(i64, SagaId)>,
+    /// Sagas of definitions that this build does not know.
+    unknown: HashSet<SagaId>,
 }
 
 impl Driver {
@@ -139,6 +141,7 @@ impl Driver {
             early: HashMap::new(),
             in_hand,
             timers: BTreeSet::new(),
+            unknown: HashSet::new(),
         }
     }
 
@@ -301,10 +304,7 @@ impl Driver {
         }
         let kind = self.registry.find(&stored.kind, stored.definition_version, stored.definition_hash);
         let (Some(kind), Some(first)) = (kind, stored.events.first()) else {
-            tracing::error!(
-                saga.id = %saga, kind = stored.kind, version = stored.definition_version,
-                "this build does not know the definition; the saga is left untouched"
-            );
+            self.alarm_unknown(&stored);
             return self.put_down(early.iter().map(|s| s.id));
         };
         let state = match State::load(stored.events.iter().map(|r| (&r.event, r.at))) {
@@ -325,6 +325,16 @@ impl Driver {
         self.live.insert(saga, live);
         self.advance(saga);
         early.into_iter().for_each(|signal| self.take_signal(signal));
+    }
+
+    /// Once per saga and process: the next owner may know it.
+    fn alarm_unknown(&mut self, stored: &Stored) {
+        if self.unknown.insert(stored.saga) {
+            tracing::error!(
+                saga.id = %stored.saga, kind = stored.kind, version = stored.definition_version,
+                "this build does not know the definition; the saga is left untouched"
+            );
+        }
     }
 
     fn take_signal(&mut self, signal: Signal) {

@@ -307,11 +307,14 @@ impl Ears {
         }
     }
 
-    /// Idempotency keys live as long as promised, read signals for a day.
+    /// Idempotency keys live as long as promised, read signals for a day; and money at risk is counted.
     async fn forget(self, key_life: Duration) {
         while self.stop.sleep(Duration::from_secs(60)).await {
             let forgotten = async {
                 let mut connection = self.pool.acquire().await?;
+                for (currency, minor) in store::order::at_risk(&mut connection).await? {
+                    metrics::at_risk(currency, minor);
+                }
                 store::start::forget_keys(&mut connection, millis(key_life) / 1000).await?;
                 signal::forget(&mut connection, 86_400).await
             };

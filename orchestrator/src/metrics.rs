@@ -55,3 +55,9 @@ pub(crate) fn loaded(sagas: usize) {
 pub(crate) fn call(outcome: &'static str) {
     metrics::counter!("amends_step_calls_total", "outcome" => outcome).increment(1);
 }
+
+/// What the orders of parked sagas come to, in minor units.
+pub(crate) fn at_risk(currency: String, minor: i64) {
+    // A gauge is a float: exact to 2^53 minor units, which is more than a gauge is read to.
+    metrics::gauge!("amends_money_at_risk_minor_units", "currency" => currency).set(minor as f64);
+}

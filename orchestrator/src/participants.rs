@@ -180,29 +180,37 @@ impl Participants {
 }
 
 /// Retries may not outgrow the work: a failure takes a token, a success gives a tenth back, and below half only first
-/// attempts go out (gRPC's rule, proposal A6).
+/// attempts go out (gRPC's rule, proposal A6). Ten tokens a second come back by themselves: where nothing but retries is
+/// left, they go on at that rate.
 #[derive(Debug)]
-struct RetryBudget(std::sync::Mutex<f64>);
+struct RetryBudget(std::sync::Mutex<(f64, tokio::time::Instant)>);
 
 impl RetryBudget {
     const FULL: f64 = 100.0;
+    const PER_SECOND: f64 = 10.0;
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (f64, tokio::time::Instant)> {
+        let mut budget = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = tokio::time::Instant::now();
+        let refill = (now - budget.1).as_secs_f64() * Self::PER_SECOND;
+        *budget = ((budget.0 + refill).min(Self::FULL), now);
+        budget
+    }
 
     fn count(&self, success: bool) {
-        let mut tokens = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *tokens = if success { (*tokens + 0.1).min(Self::FULL) } else { (*tokens - 1.0).max(0.0) };
+        let mut budget = self.lock();
+        let change = if success { 0.1 } else { -1.0 };
+        budget.0 = (budget.0 + change).clamp(0.0, Self::FULL);
     }
 
     fn allows_retries(&self) -> bool {
-        let mut tokens = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Some retries always go, or nothing would ever fill it again.
-        *tokens = (*tokens + 0.02).min(Self::FULL);
-        *tokens > Self::FULL / 2.0
+        self.lock().0 > Self::FULL / 2.0
     }
 }
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self(std::sync::Mutex::new(Self::FULL))
+        Self(std::sync::Mutex::new((Self::FULL, tokio::time::Instant::now())))
     }
 }
 

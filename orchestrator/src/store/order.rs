@@ -50,8 +50,22 @@ static LIST: Statement<(Option<String>, Option<String>, Option<String>, Option<U
      order by o.order_id desc limit $5",
     );
 
+static AT_RISK: Statement<(), (String, i64)> = Statement::new(
+    "select o.currency::text, sum(o.total_minor)::bigint \
+     from orchestrator.\"order\" o join orchestrator.saga s on s.saga_id = o.order_id \
+     where s.state = 'PARKED' and not s.ended group by o.currency",
+);
+
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&GET, &LIST]
+    vec![&GET, &LIST, &AT_RISK]
+}
+
+/// What the orders of parked sagas come to, by currency, in minor units.
+///
+/// # Errors
+/// What the database said.
+pub async fn at_risk(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    AT_RISK.all(connection, ()).await
 }
 
 fn read(row: Row) -> sqlx::Result<OrderRow> {
