@@ -78,7 +78,7 @@ impl Up {
             cache: self.process.cache(),
             grpc: listeners.grpc,
             http: listeners.http,
-            settings: self.settings,
+            settings: letters_in(data, self.settings),
             instance: data.instance()?,
             lone: true,
             give_up: stops.stop.clone(),
@@ -117,6 +117,15 @@ async fn work(stack: &Stack, data: &DataDir, cluster: &Cluster, no_demo: bool) -
     ]);
     remark(&invitation(stack));
     std::future::pending().await
+}
+
+/// With letters in the data folder, like everything else, unless another folder was named.
+fn letters_in(data: &DataDir, mut settings: Settings) -> Settings {
+    let folder = &mut settings.notification.notification_outbox_dir;
+    if *folder == notification_svc::Settings::default().notification_outbox_dir {
+        *folder = data.path().join("outbox");
+    }
+    settings
 }
 
 /// Fills an empty store. The mark stays while the filling is not done: a filling that was cut off is done again,

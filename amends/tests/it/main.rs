@@ -3,6 +3,7 @@
 
 mod alone;
 mod cluster;
+mod commands;
 mod program;
 mod provision;
 mod stack;
