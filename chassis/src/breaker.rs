@@ -4,17 +4,23 @@
 //! half-open. Half-open admits a few probes, and a slice no larger than those that are free; after closing, the window
 //! grows by one with every answer (it doubles with every round) until nothing is held back. A refusal is an answer:
 //! tell it as [`Outcome::Ok`]. It never waits and never calls; whoever is told [`Open`] spends no attempt.
+//!
+//! `machine` is what failsafe's machine is given.
+
+mod machine;
 
 use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use failsafe::{FailurePolicy, Instrument, StateMachine, failure_policy};
+use failsafe::StateMachine;
+
+use self::machine::{Policy, Watch};
 
 /// Above this many calls in flight the ramp is over and nothing is counted any more.
 const RAMP_END: usize = 1024;
@@ -133,12 +139,8 @@ impl Breaker {
     #[must_use]
     pub fn new(callee: &'static str, options: Options) -> Self {
         let cool_down = Arc::new(AtomicU64::new(0));
-        let backoff = Backoff { next: options.cool_down_min, max: options.cool_down_max };
-        let policy = Policy {
-            failures: failure_policy::consecutive_failures(options.failures.max(1), backoff),
-            cool_down: Arc::clone(&cool_down),
-        };
-        let watch = Watch(Arc::new(AtomicU8::new(State::Closed.number())));
+        let policy = Policy::new(options, Arc::clone(&cool_down));
+        let watch = Watch::closed();
         let gate = Gate {
             state: State::Closed,
             generation: 0,
@@ -322,212 +324,5 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// Where the machine last went. It is called outside the machine's own lock, hence an atomic.
-#[derive(Clone)]
-struct Watch(Arc<AtomicU8>);
-
-impl Watch {
-    fn state(&self) -> State {
-        State::from_number(self.0.load(Ordering::Acquire))
-    }
-
-    fn set(&self, state: State) {
-        self.0.store(state.number(), Ordering::Release);
-    }
-}
-
-impl Instrument for Watch {
-    fn on_call_rejected(&self) {}
-
-    fn on_open(&self) {
-        self.set(State::Open);
-    }
-
-    fn on_half_open(&self) {
-        self.set(State::HalfOpen);
-    }
-
-    fn on_closed(&self) {
-        self.set(State::Closed);
-    }
-}
-
-/// Failures in a row, and a note of the cool-down that was drawn, which the machine keeps to itself.
-struct Policy {
-    failures: failure_policy::ConsecutiveFailures<Backoff>,
-    cool_down: Arc<AtomicU64>,
-}
-
-impl FailurePolicy for Policy {
-    fn record_success(&mut self) {
-        self.failures.record_success();
-    }
-
-    fn mark_dead_on_failure(&mut self) -> Option<Duration> {
-        let cool_down = self.failures.mark_dead_on_failure()?;
-        self.cool_down.store(u64::try_from(cool_down.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Some(cool_down)
-    }
-
-    fn revived(&mut self) {
-        self.failures.revived();
-    }
-}
-
-/// Doubling with equal jitter. failsafe's own counts in whole seconds, too coarse for a callee in the same rack.
-#[derive(Clone)]
-struct Backoff {
-    next: Duration,
-    max: Duration,
-}
-
-impl Iterator for Backoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let now = self.next;
-        self.next = (now * 2).min(self.max);
-        Some(now.mul_f64(rand::random_range(0.5..=1.0)))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUICK: Options = Options {
-        failures: 3,
-        cool_down_min: Duration::from_millis(20),
-        cool_down_max: Duration::from_millis(80),
-        probes: 3,
-    };
-
-    fn opened() -> Breaker {
-        let breaker = Breaker::new("callee", QUICK);
-        for _ in 0..3 {
-            breaker.permit(1).unwrap().transport_failure();
-        }
-        assert_eq!(breaker.state(), State::Open);
-        breaker
-    }
-
-    fn cooled_down() -> Breaker {
-        let breaker = opened();
-        std::thread::sleep(QUICK.cool_down_min + Duration::from_millis(5));
-        breaker
-    }
-
-    #[test]
-    fn failures_in_a_row_open_it_and_an_answer_between_them_does_not() {
-        let breaker = Breaker::new("callee", QUICK);
-        let mut permit = breaker.permit(50).unwrap();
-        assert_eq!(permit.granted(), 50);
-        for outcome in [Outcome::Failed, Outcome::Failed, Outcome::Ok, Outcome::Failed, Outcome::Failed] {
-            permit.item(outcome);
-        }
-        // failsafe counts failures since it was last closed, unless told of a success: this pins that it is told.
-        assert_eq!(breaker.state(), State::Closed);
-        permit.item(Outcome::Failed);
-        assert_eq!(breaker.state(), State::Open);
-        let open = breaker.permit(1).unwrap_err();
-        assert!(open.retry_after > Duration::ZERO && open.retry_after <= QUICK.cool_down_min);
-        assert!(breaker.retry_after() <= open.retry_after);
-    }
-
-    #[test]
-    fn one_exchange_fails_once_however_many_items_it_had() {
-        let breaker = Breaker::new("callee", QUICK);
-        breaker.permit(50).unwrap().transport_failure();
-        breaker.permit(50).unwrap().transport_failure();
-        assert_eq!(breaker.state(), State::Closed);
-        breaker.permit(50).unwrap().transport_failure();
-        assert_eq!(breaker.state(), State::Open);
-    }
-
-    #[test]
-    fn half_open_admits_no_more_than_its_probes_however_many_call() {
-        let breaker = cooled_down();
-        let barrier = std::sync::Barrier::new(10);
-        let permits: Vec<_> = std::thread::scope(|scope| {
-            let callers: Vec<_> = (0..10)
-                .map(|_| {
-                    scope.spawn(|| {
-                        barrier.wait();
-                        breaker.permit(1)
-                    })
-                })
-                .collect();
-            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
-        });
-        assert_eq!(permits.iter().filter(|permit| permit.is_ok()).count(), 3);
-        assert_eq!(breaker.state(), State::HalfOpen);
-    }
-
-    #[test]
-    fn a_half_open_slice_is_no_larger_than_the_free_probes_and_a_dropped_one_frees_them() {
-        let breaker = cooled_down();
-        let one = breaker.permit(1).unwrap();
-        let slice = breaker.permit(50).unwrap();
-        assert_eq!(slice.granted(), 2);
-        assert!(breaker.permit(1).is_err());
-        drop(slice);
-        assert_eq!(breaker.state(), State::HalfOpen, "a dropped call proves nothing");
-        assert_eq!(breaker.permit(50).unwrap().granted(), 2);
-        drop(one);
-        assert_eq!(breaker.permit(50).unwrap().granted(), 3);
-    }
-
-    #[test]
-    fn a_failed_probe_opens_it_for_longer() {
-        let breaker = cooled_down();
-        breaker.permit(1).unwrap().transport_failure();
-        assert_eq!(breaker.state(), State::Open);
-        let longer = breaker.retry_after();
-        assert!(longer > QUICK.cool_down_min.mul_f64(0.9) && longer <= QUICK.cool_down_min * 2, "{longer:?}");
-    }
-
-    #[test]
-    fn after_closing_the_window_ramps_up_until_nothing_is_held_back() {
-        let breaker = cooled_down();
-        let mut window = 3;
-        while window <= RAMP_END {
-            let mut permit = breaker.permit(100_000).unwrap();
-            assert_eq!(permit.granted(), window);
-            for _ in 0..permit.granted() {
-                permit.item(Outcome::Ok);
-            }
-            assert_eq!(breaker.state(), State::Closed);
-            window *= 2;
-        }
-        assert_eq!(breaker.permit(100_000).unwrap().granted(), 100_000);
-    }
-
-    #[test]
-    fn a_failure_while_ramping_up_narrows_the_window_again() {
-        let breaker = cooled_down();
-        for wanted in [3, 6] {
-            let mut permit = breaker.permit(wanted).unwrap();
-            (0..wanted).for_each(|_| permit.item(Outcome::Ok));
-        }
-        breaker.permit(1).unwrap().transport_failure();
-        assert_eq!(breaker.permit(50).unwrap().granted(), 6);
-    }
-
-    #[test]
-    fn an_answer_from_before_the_opening_is_old_news() {
-        let breaker = Breaker::new("callee", QUICK);
-        let mut old = breaker.permit(10).unwrap();
-        for _ in 0..3 {
-            breaker.permit(1).unwrap().transport_failure();
-        }
-        std::thread::sleep(QUICK.cool_down_min + Duration::from_millis(5));
-        let probes = breaker.permit(3).unwrap();
-        old.item(Outcome::Ok);
-        assert_eq!(breaker.state(), State::HalfOpen, "it does not close");
-        old.item(Outcome::Failed);
-        assert_eq!(breaker.state(), State::HalfOpen, "and does not open");
-        drop(old);
-        assert!(breaker.permit(1).is_err(), "and frees no probe that is not its own");
-        drop(probes);
-    }
-}
+mod tests;
