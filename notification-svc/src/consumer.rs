@@ -1,0 +1,83 @@
+//! The message side: what became of an order.
+//!
+//! A message is done when its delivery is committed, or when there is nothing to tell. Events of kinds that a newer
+//! orchestrator says are not for us. Read next: [`crate::record`].
+
+use async_trait::async_trait;
+use chassis::{
+    batcher::Batcher,
+    bus::{Handler, Message, Verdict},
+};
+use prost::{Message as _, Name as _};
+use proto::order::v1::{OrderChanged, OrderLine, OrderStatus};
+use types::{Money, PartyId};
+
+use crate::{
+    domain::{self, Change, Line, Status},
+    record::{Item, Record},
+};
+
+/// Takes `notification.events`.
+pub(crate) struct Events {
+    pub(crate) record: Batcher<Record>,
+    /// Of customers' addresses.
+    pub(crate) domain: String,
+}
+
+#[async_trait]
+impl Handler for Events {
+    async fn handle(&self, message: &Message) -> Verdict {
+        if message.kind != OrderChanged::full_name() {
+            tracing::debug!(kind = message.kind, "not for us");
+            return Verdict::Done;
+        }
+        let change = match change(&message.body) {
+            Ok(change) => change,
+            Err(why) => return Verdict::Dead(why),
+        };
+        let Some(letter) = domain::letter(&change) else { return Verdict::Done };
+        let recipient = domain::recipient(&change.customer, &self.domain);
+        let item = Item { id: message.id, order: change.order, version: change.version, recipient, letter };
+        match self.record.submit(item, None).await {
+            Ok(recorded) => {
+                tracing::debug!(order.id = %change.order, ?recorded, "recorded");
+                Verdict::Done
+            }
+            Err(none) => none.into(),
+        }
+    }
+}
+
+fn change(body: &[u8]) -> Result<Change, String> {
+    let event = OrderChanged::decode(body).map_err(|error| error.to_string())?;
+    let status = match event.status() {
+        OrderStatus::Completed => Status::Completed,
+        OrderStatus::Cancelled => Status::Cancelled,
+        OrderStatus::UnderReview => Status::UnderReview,
+        OrderStatus::AwaitingPayment => Status::AwaitingPayment,
+        OrderStatus::Unspecified
+        | OrderStatus::Created
+        | OrderStatus::InventoryReserved
+        | OrderStatus::PaymentSuccess => Status::Underway,
+    };
+    let customer: PartyId = event.customer_id.parse().map_err(|why| format!("customer_id {why}"))?;
+    Ok(Change {
+        order: event.order_id.parse().map_err(|why| format!("order_id {why}"))?,
+        status,
+        reason: event.status_reason,
+        customer,
+        lines: event.lines.iter().map(line).collect::<Result<_, _>>()?,
+        total: money(event.total.as_ref())?,
+        version: event.version,
+    })
+}
+
+fn line(line: &OrderLine) -> Result<Line, String> {
+    let sku: types::Sku = line.sku.parse().map_err(|why| format!("sku {why}"))?;
+    let unit_price = money(line.unit_price.as_ref())?;
+    Ok(Line { sku: sku.into_string(), quantity: line.quantity, unit_price })
+}
+
+fn money(money: Option<&proto::money::Money>) -> Result<Money, String> {
+    money.ok_or("an amount is missing")?.try_into().map_err(|why: types::MoneyError| why.to_string())
+}

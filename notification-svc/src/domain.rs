@@ -1,0 +1,227 @@
+//! Which event is worth a letter, what stands in it, and how long to wait before it is tried again.
+//!
+//! Pure: text in, text out. It never says more than an event proves: a cancelled order may or may not have been charged.
+
+use std::{fmt::Write as _, time::Duration};
+
+use types::{Money, OrderId, PartyId};
+
+/// What became of an order.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) order: OrderId,
+    pub(crate) status: Status,
+    /// `UPPER_SNAKE`, or empty.
+    pub(crate) reason: String,
+    pub(crate) customer: PartyId,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) total: Money,
+    /// Newer changes of an order have higher ones.
+    pub(crate) version: i64,
+}
+
+/// One line of an order.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) sku: String,
+    pub(crate) quantity: i64,
+    /// Of one.
+    pub(crate) unit_price: Money,
+}
+
+/// Where the order stands, as far as its customer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Completed,
+    Cancelled,
+    UnderReview,
+    AwaitingPayment,
+    /// On its way: nobody is told of every step.
+    Underway,
+}
+
+/// The letters there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Template {
+    Completed,
+    Cancelled,
+    UnderReview,
+    AwaitingPayment,
+}
+
+impl Template {
+    /// As it is stored and shown.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "order.completed",
+            Self::Cancelled => "order.cancelled",
+            Self::UnderReview => "order.under_review",
+            Self::AwaitingPayment => "order.awaiting_payment",
+        }
+    }
+
+    /// Whether it says something that a newer event makes untrue.
+    pub(crate) const fn is_passing(self) -> bool {
+        matches!(self, Self::UnderReview | Self::AwaitingPayment)
+    }
+}
+
+/// A letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Letter {
+    pub(crate) template: Template,
+    pub(crate) subject: String,
+    pub(crate) body: String,
+}
+
+/// The letter about a change; none when there is nothing to say.
+pub(crate) fn letter(change: &Change) -> Option<Letter> {
+    let order = change.order;
+    let (template, subject, body) = match change.status {
+        Status::Completed => {
+            (Template::Completed, format!("Your receipt for order {order}"), receipt(change))
+        }
+        Status::Cancelled => {
+            (Template::Cancelled, format!("Your order {order} was cancelled"), apology(change))
+        }
+        Status::UnderReview => (
+            Template::UnderReview,
+            format!("We are looking at your order {order}"),
+            format!(
+                "A person looks at your order {order} before it goes on. Nothing is charged until then, and you need \
+                 not do anything.\n"
+            ),
+        ),
+        Status::AwaitingPayment => (
+            Template::AwaitingPayment,
+            format!("Your order {order} waits for your payment"),
+            format!(
+                "Your order {order} over {} goes on as soon as your payment is confirmed.\n",
+                change.total
+            ),
+        ),
+        Status::Underway => return None,
+    };
+    Some(Letter { template, subject, body: format!("Hello,\n\n{body}\nAmends\n") })
+}
+
+fn receipt(change: &Change) -> String {
+    let mut text = format!("Thank you. Your order {} is complete:\n\n", change.order);
+    for line in &change.lines {
+        let _ = writeln!(text, "  {} x {} at {}", line.quantity, line.sku, line.unit_price);
+    }
+    let _ = writeln!(text, "\n  Total, with tax: {}", change.total);
+    text
+}
+
+fn apology(change: &Change) -> String {
+    format!(
+        "We are sorry: your order {} could not be completed{}.\n\nWhat was set aside for you is free again. If any of \
+         the {} was charged, all of it has been given back; your bank may take some days to show it.\n",
+        change.order,
+        because(&change.reason),
+        change.total
+    )
+}
+
+/// The reason in words. One that is not known yet is left out rather than shown in code.
+fn because(reason: &str) -> &'static str {
+    match reason {
+        "OUT_OF_STOCK" => ", because not enough is in stock",
+        "CARD_DECLINED" => ", because your card was declined",
+        "INSUFFICIENT_FUNDS" => ", because there was not enough money on your card",
+        "CANCEL_REQUESTED" | "CANCELLED" => ", as you asked",
+        "DEADLINE_EXCEEDED" | "REVIEW_EXPIRED" => ", because it took too long",
+        _ => "",
+    }
+}
+
+/// Where a customer is written to. Not every id is a valid local part: dots that may not stand where they do are
+/// escaped, with a character that no id has.
+pub(crate) fn recipient(customer: &PartyId, domain: &str) -> String {
+    let id = customer.as_str();
+    let misplaced = id.starts_with('.') || id.ends_with('.') || id.contains("..");
+    let local = if misplaced { id.replace('.', "%2e") } else { id.to_owned() };
+    format!("{local}@{domain}")
+}
+
+/// How long to wait after the `attempts`th answer that was no; none when it was the last.
+pub(crate) fn wait_after(attempts: i32) -> Option<Duration> {
+    const MINUTES: [u64; 8] = [1, 5, 15, 30, 60, 120, 240, 480];
+    let place = usize::try_from(attempts).unwrap_or(0).saturating_sub(1);
+    MINUTES.get(place).map(|minutes| Duration::from_secs(60 * minutes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(status: Status, reason: &str) -> Change {
+        let eur = "EUR".parse().unwrap();
+        let order: OrderId = "ord_01h2xcejqtf2nbrexx3vqjhp41".parse().unwrap();
+        let line = Line { sku: "P1001".into(), quantity: 2, unit_price: Money::new(1250, eur) };
+        Change {
+            order,
+            status,
+            reason: reason.into(),
+            customer: "c_1".parse().unwrap(),
+            lines: vec![line],
+            total: Money::new(2975, eur),
+            version: 7,
+        }
+    }
+
+    #[test]
+    fn a_receipt_has_every_line_and_the_total() {
+        let letter = letter(&change(Status::Completed, "")).unwrap();
+        assert_eq!(letter.template, Template::Completed);
+        assert_eq!(letter.subject, "Your receipt for order ord_01h2xcejqtf2nbrexx3vqjhp41");
+        assert!(letter.body.contains("2 x P1001 at 12.50 EUR"), "{}", letter.body);
+        assert!(letter.body.contains("Total, with tax: 29.75 EUR"), "{}", letter.body);
+    }
+
+    #[test]
+    fn an_apology_says_why_and_what_was_given_back() {
+        let body = |reason| letter(&change(Status::Cancelled, reason)).unwrap().body;
+        assert!(body("OUT_OF_STOCK").contains("because not enough is in stock."));
+        assert!(body("OUT_OF_STOCK").contains("29.75 EUR was charged, all of it has been given back"));
+        assert!(body("SOMETHING_NEW").contains("could not be completed.\n"), "no code is shown");
+    }
+
+    #[test]
+    fn only_what_passes_is_made_untrue_by_news() {
+        let about = |status| letter(&change(status, "")).map(|letter| letter.template);
+        for (status, template, passing) in [
+            (Status::Completed, Template::Completed, false),
+            (Status::Cancelled, Template::Cancelled, false),
+            (Status::UnderReview, Template::UnderReview, true),
+            (Status::AwaitingPayment, Template::AwaitingPayment, true),
+        ] {
+            assert_eq!(about(status), Some(template));
+            assert_eq!(template.is_passing(), passing);
+        }
+        assert_eq!(about(Status::Underway), None);
+    }
+
+    #[test]
+    fn every_customer_has_an_address_of_their_own() {
+        for (customer, address) in [
+            ("c_1", "c_1@x.example"),
+            ("a.b-c", "a.b-c@x.example"),
+            (".a", "%2ea@x.example"),
+            ("a..b", "a%2e%2eb@x.example"),
+            ("a.", "a%2e@x.example"),
+        ] {
+            let found = recipient(&customer.parse().unwrap(), "x.example");
+            assert_eq!(found, address);
+            assert!(found.parse::<lettre::Address>().is_ok(), "{found}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_end() {
+        let waits: Vec<_> = (1..=9).map(wait_after).collect();
+        assert!(waits.is_sorted_by(|a, b| b.is_none() || a < b), "{waits:?}");
+        assert_eq!((waits[0], waits[8]), (Some(Duration::from_secs(60)), None));
+    }
+}

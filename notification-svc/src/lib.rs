@@ -1,0 +1,105 @@
+//! notification-svc: tells customers what became of their orders.
+//!
+//! - `domain`: which event is worth a letter, and what stands in it; pure.
+//! - `record`: an event becomes one delivery, once.
+//! - `sender`: deliveries go out, again and again until somebody takes them.
+//! - `sink`: where they go: a folder, or a mail server.
+//! - `store`: every SQL statement, checked against the schema by a test.
+//! - `consumer`: takes `notification.events`.
+//! - `grpc`: the doors: what was told, and telling it again.
+//!
+//! It says nothing to other services and nothing waits for it: an order is over whether or not the customer was told.
+
+mod consumer;
+mod domain;
+mod grpc;
+mod record;
+mod sender;
+mod settings;
+mod sink;
+mod store;
+
+use std::sync::Arc;
+
+use chassis::{
+    batcher::{Batcher, Limits},
+    bus::{self, Bus, Queue},
+    database::Schema,
+    grpc::MAX_MESSAGE,
+    sql::Checked,
+    stop::Stop,
+};
+use proto::notification::v1::notifications_server::NotificationsServer;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tonic::service::RoutesBuilder;
+
+pub use crate::settings::Settings;
+use crate::{consumer::Events, record::Record, sender::Sender};
+
+/// The schema this service lives in.
+pub const SCHEMA: Schema = Schema {
+    name: "notifications",
+    role: "amends_notifications",
+    migrations: &[(1, "first", include_str!("../../migrations/notifications/0001_first.sql"))],
+    grants: chassis::row_grants!("notifications"),
+};
+
+/// What this service is called on the bus.
+pub const BUS_NAME: &str = "notification";
+
+/// What this service stands on.
+pub struct Wiring {
+    /// As the service's role.
+    pub pool: PgPool,
+    /// Where orders say what became of them.
+    pub bus: Arc<dyn Bus>,
+    /// When to stop, and who is still at work.
+    pub stop: Stop,
+}
+
+/// The running service. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    desk: grpc::Desk,
+    events: Arc<Events>,
+    bus: Arc<dyn Bus>,
+}
+
+impl Service {
+    /// Its gRPC services, for health.
+    pub const NAMES: &'static [&'static str] = &["amends.notification.v1.Notifications"];
+
+    /// Starts its command and its sender; they run until `wiring.stop`.
+    #[must_use]
+    pub fn start(settings: Settings, wiring: Wiring) -> Self {
+        let Wiring { pool, bus, stop } = wiring;
+        let due = Arc::new(Notify::new());
+        let record = Record { pool: pool.clone(), due: Arc::clone(&due) };
+        let record = Batcher::new(Arc::new(record), Limits::default(), &stop);
+        let sender = Sender::new(pool.clone(), sink::open(&settings), Arc::clone(&due), stop.clone());
+        stop.spawn(sender.run());
+        let events = Arc::new(Events { record, domain: settings.notification_domain });
+        Self { desk: grpc::Desk { pool, due }, events, bus }
+    }
+
+    /// Adds its gRPC server.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        let desk = NotificationsServer::new(self.desk.clone());
+        routes.add_service(desk.max_decoding_message_size(MAX_MESSAGE));
+    }
+
+    /// Takes its queue.
+    ///
+    /// # Errors
+    /// What the bus said.
+    pub async fn subscribe(&self) -> Result<(), bus::Error> {
+        self.bus.subscribe(Queue::events(BUS_NAME, &["order.#"]), Arc::clone(&self.events) as _).await
+    }
+}
+
+/// Every statement of this service, for the SQL check.
+#[must_use]
+pub fn statements() -> Vec<&'static dyn Checked> {
+    store::statements()
+}

@@ -1,0 +1,59 @@
+//! Where letters go: a folder, or a mail server.
+//!
+//! A sink tries once and says what came of it; it never retries and never decides when to try again. The same letter
+//! may be given to it twice, with the same id: a mail program shows it once, and a file is the same file.
+
+mod file;
+mod smtp;
+
+use std::{sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use lettre::message::{Mailbox, Message, header::ContentType};
+
+use crate::{Settings, store::Due};
+
+/// One of the two kinds.
+#[async_trait]
+pub(crate) trait Sink: Send + Sync + 'static {
+    /// For logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Tries to send it.
+    async fn send(&self, due: &Due) -> Result<(), Unsent>;
+}
+
+/// Why a letter did not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// Nobody answered: it is not the letter's fault.
+    Away(String),
+    /// It was refused for now.
+    NotNow(String),
+    /// It will never be taken.
+    Never(String),
+}
+
+/// The sink that the settings name.
+pub(crate) fn open(settings: &Settings) -> Arc<dyn Sink> {
+    let from = settings.smtp_from.clone();
+    match settings.smtp_url.as_ref().and_then(|url| smtp::Smtp::new(url, from.clone())) {
+        Some(smtp) => Arc::new(smtp),
+        None => Arc::new(file::Folder::new(settings.notification_outbox_dir.clone(), from)),
+    }
+}
+
+/// The letter as mail. Its Message-ID is the delivery's, so that a mail program that gets it twice shows it once.
+fn mail(due: &Due, from: &Mailbox) -> Result<Message, Unsent> {
+    let never = |what: &str, why: &dyn std::fmt::Display| Unsent::Never(format!("{what}: {why}"));
+    let to: Mailbox = due.recipient.parse().map_err(|why| never("the recipient is no address", &why))?;
+    Message::builder()
+        .from(from.clone())
+        .to(to)
+        .subject(&due.subject)
+        .date(SystemTime::from(due.create_time))
+        .message_id(Some(format!("<{}@{}>", due.delivery_id, from.email.domain())))
+        .header(ContentType::TEXT_PLAIN)
+        .body(due.body.clone())
+        .map_err(|why| never("it cannot be written", &why))
+}

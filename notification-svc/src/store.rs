@@ -1,0 +1,242 @@
+//! Every statement of the service, and the rows it reads and writes. Decides nothing.
+//!
+//! Read next: `migrations/notifications/0001_first.sql`.
+
+use std::collections::BTreeSet;
+
+use chassis::sql::{Checked, Statement};
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use types::OrderId;
+use uuid::Uuid;
+
+static LOAD: Statement<(Vec<Uuid>,), (Uuid, Uuid, i64)> = Statement::new(
+    "select delivery_id, order_id, version from notifications.delivery where order_id = any ($1)",
+);
+
+/// What is there of some orders: delivery, order, version.
+pub(crate) async fn load(
+    connection: &mut PgConnection,
+    orders: impl IntoIterator<Item = OrderId>,
+) -> sqlx::Result<Vec<(Uuid, Uuid, i64)>> {
+    let orders: BTreeSet<_> = orders.into_iter().map(OrderId::uuid).collect();
+    LOAD.all(connection, (orders.into_iter().collect(),)).await
+}
+
+/// A delivery to store.
+#[derive(Debug)]
+pub(crate) struct New<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) order: OrderId,
+    pub(crate) version: i64,
+    pub(crate) template: &'static str,
+    pub(crate) recipient: &'a str,
+    pub(crate) subject: &'a str,
+    pub(crate) body: &'a str,
+}
+
+#[rustfmt::skip]
+type Insert = (
+    Vec<Uuid>, Vec<Uuid>, Vec<i64>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, DateTime<Utc>,
+);
+
+static INSERT: Statement<Insert> = Statement::new(
+    "insert into notifications.delivery \
+       (delivery_id, order_id, version, template, recipient, subject, body, state, next_time, create_time) \
+     select d.*, 'QUEUED', $8, $8 \
+     from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[]) as d",
+);
+
+/// Stores deliveries, due at once.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    mut rows: Vec<New<'_>>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    rows.sort_by_key(|row| row.id);
+    let columns = (
+        each(&rows, |row| row.id),
+        each(&rows, |row| row.order.uuid()),
+        each(&rows, |row| row.version),
+        each(&rows, |row| row.template.to_owned()),
+        each(&rows, |row| row.recipient.to_owned()),
+        each(&rows, |row| row.subject.to_owned()),
+        each(&rows, |row| row.body.to_owned()),
+        now,
+    );
+    INSERT.run(connection, columns).await?;
+    Ok(())
+}
+
+/// One column of rows.
+fn each<R, T>(rows: &[R], column: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(column).collect()
+}
+
+/// A delivery in hand, to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Due {
+    pub(crate) delivery_id: Uuid,
+    pub(crate) template: String,
+    pub(crate) recipient: String,
+    pub(crate) subject: String,
+    pub(crate) body: String,
+    /// Answers so far.
+    pub(crate) attempts: i32,
+    pub(crate) create_time: DateTime<Utc>,
+}
+
+type DueRow = (Uuid, String, String, String, String, i32, DateTime<Utc>);
+
+// Claimed by time: a sender that dies with deliveries in hand leaves them to others when that time has come.
+static CLAIM: Statement<(DateTime<Utc>, DateTime<Utc>, i64), DueRow> = Statement::new(
+    "update notifications.delivery d set next_time = $2 \
+     from (select delivery_id from notifications.delivery where state = 'QUEUED' and next_time <= $1 \
+           order by next_time limit $3 for update skip locked) as due \
+     where d.delivery_id = due.delivery_id \
+     returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time",
+);
+
+/// Takes up to `limit` deliveries that are due `now`; nobody else takes them until `until`.
+pub(crate) async fn claim(
+    connection: &mut PgConnection,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<Due>> {
+    let rows = CLAIM.all(connection, (now, until, limit)).await?;
+    let due = |(delivery_id, template, recipient, subject, body, attempts, create_time)| Due {
+        delivery_id,
+        template,
+        recipient,
+        subject,
+        body,
+        attempts,
+        create_time,
+    };
+    Ok(rows.into_iter().map(due).collect())
+}
+
+/// What became of a delivery in hand.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) id: Uuid,
+    pub(crate) state: &'static str,
+    pub(crate) attempts: i32,
+    pub(crate) next_time: Option<DateTime<Utc>>,
+    pub(crate) error: Option<String>,
+    pub(crate) send_time: Option<DateTime<Utc>>,
+}
+
+#[rustfmt::skip]
+type Settle = (
+    Vec<Uuid>, Vec<String>, Vec<i32>, Vec<Option<DateTime<Utc>>>, Vec<Option<String>>, Vec<Option<DateTime<Utc>>>,
+);
+
+static SETTLE: Statement<Settle> = Statement::new(
+    "update notifications.delivery d \
+     set state = s.state, attempts = s.attempts, next_time = s.next_time, last_error = s.last_error, \
+         send_time = s.send_time \
+     from unnest($1::uuid[], $2::text[], $3::integer[], $4::timestamptz[], $5::text[], $6::timestamptz[]) \
+       as s (delivery_id, state, attempts, next_time, last_error, send_time) \
+     where d.delivery_id = s.delivery_id and d.state = 'QUEUED'",
+);
+
+/// Stores what became of deliveries.
+pub(crate) async fn settle(connection: &mut PgConnection, mut rows: Vec<Settled>) -> sqlx::Result<()> {
+    rows.sort_by_key(|row| row.id);
+    let columns = (
+        each(&rows, |row| row.id),
+        each(&rows, |row| row.state.to_owned()),
+        each(&rows, |row| row.attempts),
+        each(&rows, |row| row.next_time),
+        each(&rows, |row| row.error.clone()),
+        each(&rows, |row| row.send_time),
+    );
+    SETTLE.run(connection, columns).await?;
+    Ok(())
+}
+
+/// A delivery as people see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) id: Uuid,
+    pub(crate) order: OrderId,
+    pub(crate) template: String,
+    pub(crate) recipient: String,
+    pub(crate) subject: String,
+    pub(crate) state: String,
+    pub(crate) attempts: i32,
+    pub(crate) last_error: Option<String>,
+    pub(crate) create_time: DateTime<Utc>,
+    pub(crate) send_time: Option<DateTime<Utc>>,
+}
+
+#[rustfmt::skip]
+type Row = (
+    Uuid, Uuid, String, String, String, String, i32, Option<String>, DateTime<Utc>, Option<DateTime<Utc>>,
+);
+
+fn read(row: Row) -> Delivery {
+    Delivery {
+        id: row.0,
+        order: OrderId::from_uuid(row.1),
+        template: row.2,
+        recipient: row.3,
+        subject: row.4,
+        state: row.5,
+        attempts: row.6,
+        last_error: row.7,
+        create_time: row.8,
+        send_time: row.9,
+    }
+}
+
+/// Where a page begins: behind this delivery.
+pub(crate) type After = (DateTime<Utc>, Uuid);
+
+static LIST: Statement<(DateTime<Utc>, Uuid, i64), Row> = Statement::new(
+    "select delivery_id, order_id, template, recipient, subject, state, attempts, last_error, create_time, send_time \
+     from notifications.delivery where (create_time, delivery_id) < ($1, $2) \
+     order by create_time desc, delivery_id desc limit $3",
+);
+
+static LIST_OF_ORDER: Statement<(DateTime<Utc>, Uuid, i64, Uuid), Row> = Statement::new(
+    "select delivery_id, order_id, template, recipient, subject, state, attempts, last_error, create_time, send_time \
+     from notifications.delivery where order_id = $4 and (create_time, delivery_id) < ($1, $2) \
+     order by create_time desc, delivery_id desc limit $3",
+);
+
+/// A page of deliveries, newest first; of one order, or of all.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    order: Option<OrderId>,
+    (time, id): After,
+    limit: i64,
+) -> sqlx::Result<Vec<Delivery>> {
+    let rows = match order {
+        Some(order) => LIST_OF_ORDER.all(connection, (time, id, limit, order.uuid())).await?,
+        None => LIST.all(connection, (time, id, limit)).await?,
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+static RESEND: Statement<(Uuid, DateTime<Utc>), Row> = Statement::new(
+    "update notifications.delivery set state = 'QUEUED', next_time = $2, attempts = 0, last_error = null \
+     where delivery_id = $1 \
+     returning delivery_id, order_id, template, recipient, subject, state, attempts, last_error, create_time, send_time",
+);
+
+/// Makes a delivery due again; none when it is not there.
+pub(crate) async fn resend(
+    connection: &mut PgConnection,
+    id: Uuid,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Delivery>> {
+    Ok(RESEND.maybe(connection, (id, now)).await?.map(read))
+}
+
+/// All of them, for the check.
+pub(crate) fn statements() -> Vec<&'static dyn Checked> {
+    vec![&LOAD, &INSERT, &CLAIM, &SETTLE, &LIST, &LIST_OF_ORDER, &RESEND]
+}
