@@ -2,7 +2,8 @@
 //!
 //! Where to look: [`database`] and [`sql`] (pool, migrations, checked statements), [`batcher`] (how a command gets its
 //! slice), [`barrier`] (at most once, never after its compensation), [`outbox`] and [`bus`] (reliable messages),
-//! [`grpc`] (a server), [`breaker`], [`cache`], [`limiter`], [`clock`], [`config`], [`telemetry`], [`stop`].
+//! [`grpc`] and [`http`] (a process's doors), [`breaker`], [`cache`] and [`limiter`] (over [`redis_link`] or alone),
+//! [`clock`], [`config`], [`telemetry`], [`stop`].
 
 pub mod barrier;
 pub mod batcher;

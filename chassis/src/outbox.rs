@@ -1,6 +1,6 @@
 //! The outbox: messages committed with the decision that caused them, and the relay that brings them to the bus.
 //!
-//! Every schema has a table `<schema>.outbox` of the same shape ([`ddl`]). A command inserts its messages in its own
+//! Every schema has a table `<schema>.outbox` of the same shape (`outbox_ddl!`). A command inserts its messages in its own
 //! transaction with [`Outbox::insert`] and, after the commit, hands them to the [`Relay`], which publishes and then
 //! deletes in batches. What was not handed over (a crash between commit and delivery) is found by the sweep: rows not
 //! yet sent and older than 2 s, claimed with `skip locked`, never by a cursor over ids, because ids do not commit in
