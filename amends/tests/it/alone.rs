@@ -5,7 +5,7 @@ use chassis::testbed::{TestDatabase, variable};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{Server, amends, stderr};
+use crate::program::{Server, amends, eventually, stderr};
 
 const SERVICES: [&str; 6] = ["order", "inventory", "risk", "payment", "ledger", "notification"];
 
@@ -43,6 +43,8 @@ fn create(orchestrator: &Server, card: &str) -> Value {
 async fn seven_processes_make_an_order_and_make_amends_for_another() {
     let prefix = format!("t-{}.", chassis::clock::new_uuid().simple());
     let mut variables = variables().await;
+    let letters = tempfile::tempdir().unwrap();
+    variables.push(("AMENDS_NOTIFICATION_OUTBOX_DIR".to_owned(), letters.path().display().to_string()));
     let mut servers: Vec<_> = SERVICES.iter().map(|service| start(service, &prefix, &variables)).collect();
     for (service, server) in SERVICES.iter().zip(&servers) {
         let address = format!("http://{}", server.address("grpc"));
@@ -62,6 +64,8 @@ async fn seven_processes_make_an_order_and_make_amends_for_another() {
     assert_eq!((&stock["reserved"], &stock["sold"]), (&0.into(), &2.into()), "{stock}");
     let account = servers[4].json(&["balance", "merchant:m_1:EUR"]);
     assert!(account["balance"]["minor_units"].as_i64().unwrap() > 0, "{account}");
+
+    eventually("both customers got their letters", || std::fs::read_dir(&letters).unwrap().count() >= 2);
 
     // What one service does not serve is said plainly.
     let wrong = servers[1].ask(&["order", "list"]);

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::program::{Place, Server, stderr};
+use crate::program::{Place, Server, eventually, stderr};
 
 const BUY: &str = "order create --customer c_1 --merchant m_1 --currency EUR --wait 20s";
 
@@ -34,6 +34,10 @@ fn every_verb_does_what_it_says() {
     reviews(&server);
     books(&server, &sold);
     refusals(&server, &sold);
+    let letters = place.data_dir.join("outbox");
+    eventually("letters lie in the data folder", || {
+        std::fs::read_dir(&letters).is_ok_and(|l| l.count() >= 2)
+    });
     assert_eq!(server.end(Signal::TERM), Some(0));
 }
 

@@ -12,9 +12,12 @@ use chassis::{
     stop::Stop,
     testbed::TestDatabase,
 };
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-pub(crate) async fn options(bus: BusKind) -> Options {
+async fn options(bus: BusKind, letters: &TempDir) -> Options {
+    let mut settings = Settings::default();
+    settings.notification.notification_outbox_dir = letters.path().to_owned();
     let database = TestDatabase::create(&schemas()).await;
     Options {
         databases: Databases::of(|schema| database.url(schema)),
@@ -23,7 +26,7 @@ pub(crate) async fn options(bus: BusKind) -> Options {
         cache: CacheKind::Local,
         grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-        settings: Settings::default(),
+        settings,
         instance: chassis::clock::new_uuid(),
         lone: true,
         give_up: Stop::new(),
@@ -52,7 +55,8 @@ impl Bus for Listening {
 #[tokio::test]
 async fn the_list_of_queues_is_what_the_services_take() {
     let bus = Arc::new(Listening::default());
-    let stack = Stack::start(options(BusKind::Given(bus.clone())).await).await.unwrap();
+    let letters = tempfile::tempdir().unwrap();
+    let stack = Stack::start(options(BusKind::Given(bus.clone()), &letters).await).await.unwrap();
     stack.driving().await;
     assert!(stack.stop(std::time::Duration::from_secs(20)).await);
     let sorted = |mut queues: Vec<Queue>| {
