@@ -85,7 +85,8 @@ impl Spec {
                 .map(|l| OrderLine { sku: l.sku.clone(), quantity: l.quantity, unit_price: None })
                 .collect(),
             payment: Some(PaymentInput { method: Some(Method::Card(Card { token: self.token.clone() })) }),
-            wait: (self.wait_seconds > 0).then_some(prost_types::Duration { seconds: self.wait_seconds, nanos: 0 }),
+            wait: (self.wait_seconds > 0)
+                .then_some(prost_types::Duration { seconds: self.wait_seconds, nanos: 0 }),
             metadata: Default::default(),
         }
     }

@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     missing_docs,
     clippy::disallowed_methods,
     reason = "a harness fails by panicking, and speaks of things by their names"

@@ -57,7 +57,7 @@ async fn send(callee: Callee, parts: http::request::Parts, body: bytes::Bytes) -
 
 /// A callee whose step calls are meddled with.
 #[must_use]
-pub fn meddle(callee: Callee, meddling: Meddling, record: Record) -> Callee {
+pub(crate) fn meddle(callee: Callee, meddling: Meddling, record: Record) -> Callee {
     BoxCloneSyncService::new(service_fn(move |request: http::Request<Body>| {
         let (callee, record) = (callee.clone(), record.clone());
         async move {
@@ -87,7 +87,7 @@ pub fn meddle(callee: Callee, meddling: Meddling, record: Record) -> Callee {
 }
 
 /// A bus that says everything twice.
-pub struct DoubledBus(pub Arc<dyn Bus>);
+pub(crate) struct DoubledBus(pub(crate) Arc<dyn Bus>);
 
 #[async_trait]
 impl Bus for DoubledBus {

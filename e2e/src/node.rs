@@ -46,7 +46,7 @@ impl Node {
 }
 
 /// Binds a port again that was ours a moment ago.
-pub async fn bind(address: Option<SocketAddr>) -> TcpListener {
+pub(crate) async fn bind(address: Option<SocketAddr>) -> TcpListener {
     let Some(address) = address else { return TcpListener::bind("127.0.0.1:0").await.unwrap() };
     crate::eventually("the port is free again", || async move {
         let socket = TcpSocket::new_v4().ok()?;
@@ -77,7 +77,7 @@ fn serve(routes: RoutesBuilder, names: &'static [&'static str], listener: TcpLis
 }
 
 /// Starts a participant.
-pub async fn start(ground: &Ground, kind: Kind, address: Option<SocketAddr>) -> Node {
+pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAddr>) -> Node {
     let stop = Stop::new();
     let mut routes = RoutesBuilder::default();
     let bus = ground.bus(&stop).await;
@@ -140,7 +140,12 @@ fn cache() -> Arc<LocalCache> {
 }
 
 /// Starts an orchestrator.
-pub async fn start_orchestrator(ground: &Ground, callees: Callees, instance: Uuid, lone: bool) -> (Node, orchestrator::Service) {
+pub(crate) async fn start_orchestrator(
+    ground: &Ground,
+    callees: Callees,
+    instance: Uuid,
+    lone: bool,
+) -> (Node, orchestrator::Service) {
     let stop = Stop::new();
     let listener = bind(None).await;
     let bus: Arc<dyn Bus> = ground.bus(&stop).await;

@@ -57,7 +57,8 @@ impl Process {
             }
             tell.map(|tell| tell.send(Err(said.join("\n"))));
         });
-        let addresses = tokio::time::timeout(Duration::from_secs(90), told).await.expect("ready in time").unwrap();
+        let addresses =
+            tokio::time::timeout(Duration::from_secs(90), told).await.expect("ready in time").unwrap();
         let addresses = addresses.unwrap_or_else(|said: String| panic!("it did not start:\n{said}"));
         Self { child, addresses }
     }
@@ -66,7 +67,8 @@ impl Process {
     pub async fn up(folder: &Path, more: &[&str]) -> Self {
         let folder = folder.to_str().unwrap().to_owned();
         let bin = variable("AMENDS_TEST_POSTGRES_BIN");
-        let fixed = ["up", "--data-dir", &folder, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+        let fixed =
+            ["up", "--data-dir", &folder, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
         let arguments: Vec<&str> = [&fixed[..], &["--postgres-bin", &bin], more].concat();
         Self::start(&arguments, &[]).await
     }
@@ -111,6 +113,7 @@ pub async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (Option<
     let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
     command.args(arguments).envs(environment.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
     let output = command.output().await.unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code(), text)
 }

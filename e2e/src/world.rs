@@ -15,8 +15,8 @@ use proto::{
     money::Money,
     notification::v1::{Delivery, ListDeliveriesRequest, notifications_client::NotificationsClient},
     order::v1::{
-        CancelOrderRequest, GetOrderRequest, Order, OrderStatus, SetPriceRequest, catalog_client::CatalogClient,
-        orders_client::OrdersClient,
+        CancelOrderRequest, GetOrderRequest, Order, OrderStatus, SetPriceRequest,
+        catalog_client::CatalogClient, orders_client::OrdersClient,
     },
     payment::v1::{Attempt, GetAttemptRequest, attempts_client::AttemptsClient},
     risk::v1::{reviews_client::ReviewsClient, rules_client::RulesClient},
@@ -91,7 +91,7 @@ impl Builder {
         settings.payment.poll = Duration::from_millis(100);
         settings.orchestrator.answer_after = Duration::from_secs(10);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
-        settings.notification.outbox_dir = outbox;
+        settings.notification.notification_outbox_dir = outbox;
         Self { bus, orchestrators: 1, settings, meddling: None, doubled: false }
     }
 
@@ -124,13 +124,24 @@ impl Builder {
     pub async fn start(self) -> World {
         let database = TestDatabase::create(&amends::provision::schemas()).await;
         let amqp = (self.bus == BusKind::Amqp).then(|| format!("e2e-{}.", Uuid::now_v7().simple()));
-        let ground = Ground { database, settings: self.settings, local: Arc::new(LocalBus::new()), amqp, doubled: self.doubled };
+        let ground = Ground {
+            database,
+            settings: self.settings,
+            local: Arc::new(LocalBus::new()),
+            amqp,
+            doubled: self.doubled,
+        };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {
             nodes.insert(kind, node::start(&ground, kind, None).await);
         }
-        let mut world =
-            World { ground, nodes, orchestrators: Vec::new(), addresses: HashMap::new(), meddling: self.meddling };
+        let mut world = World {
+            ground,
+            nodes,
+            orchestrators: Vec::new(),
+            addresses: HashMap::new(),
+            meddling: self.meddling,
+        };
         world.addresses = world.nodes.iter().map(|(kind, node)| (*kind, node.address)).collect();
         for _ in 0..self.orchestrators {
             world.add_orchestrator().await;
@@ -306,7 +317,14 @@ impl World {
                 .fetch_one(&mut connection)
                 .await
                 .unwrap();
-        Stock { sku: request.sku, available, reserved, sold, total: available + reserved + sold, ..Stock::default() }
+        Stock {
+            sku: request.sku,
+            available,
+            reserved,
+            sold,
+            total: available + reserved + sold,
+            ..Stock::default()
+        }
     }
 
     pub async fn account(&self, account_id: &str) -> Account {
@@ -335,7 +353,11 @@ impl World {
         eventually_within(limit, &what, || async {
             let order = self.order(order_id).await;
             let ended = matches!(order.status(), OrderStatus::Completed | OrderStatus::Cancelled);
-            assert!(!ended || order.status() == status, "ended as {order:?}, expected {}", status.as_str_name());
+            assert!(
+                !ended || order.status() == status,
+                "ended as {order:?}, expected {}",
+                status.as_str_name()
+            );
             (order.status() == status).then_some(order)
         })
         .await
@@ -372,18 +394,23 @@ impl World {
             let query = format!("select count(*) from {schema}.outbox where dead_time is null");
             let until = tokio::time::Instant::now() + Duration::from_secs(30);
             loop {
-                let (left,): (i64,) =
-                    sqlx::query_as(sqlx::AssertSqlSafe(query.clone())).fetch_one(&mut *connection).await.unwrap();
+                let (left,): (i64,) = sqlx::query_as(sqlx::AssertSqlSafe(query.clone()))
+                    .fetch_one(&mut *connection)
+                    .await
+                    .unwrap();
                 if left == 0 {
                     break;
                 }
-                assert!(tokio::time::Instant::now() < until, "{left} messages of {schema} are still on their way");
+                assert!(
+                    tokio::time::Instant::now() < until,
+                    "{left} messages of {schema} are still on their way"
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
         let sources = amends::audit::Sources::one(self.ground.database.owner_url());
         let options = amends::audit::Options { quiescent: true, ..Default::default() };
         let report = amends::audit::run(&sources, &options).await.unwrap();
-        assert!(report.is_clean(), "{report}");
+        assert!(report.is_clean(), "{report:#?}");
     }
 }

@@ -120,7 +120,7 @@ static READ: Statement<(Vec<Uuid>,)> = Statement::new(
 
 static FORGET: Statement<(i64,)> = Statement::new(
     "delete from orchestrator.signal where ctid in ( \
-       select ctid from orchestrator.signal where read_time < now() - make_interval(secs => $1) limit 5000)",
+       select ctid from orchestrator.signal where read_time < now() - $1::bigint * interval '1 second' limit 5000)",
 );
 
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {

@@ -3,7 +3,9 @@
 use e2e::{Line, Spec, World};
 use proto::{
     money::Money,
-    order::v1::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest, OrderLine, orders_client::OrdersClient},
+    order::v1::{
+        CreateOrderRequest, GetOrderRequest, ListOrdersRequest, OrderLine, orders_client::OrdersClient,
+    },
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -26,8 +28,12 @@ fn cases() -> Vec<(&'static str, Change)> {
         ("lines[0].sku", |r| line(r).sku = "P1001\0".into()),
         ("lines[0].sku", |r| line(r).sku = "x".repeat(65)),
         ("lines[0].sku", |r| line(r).sku = "'; drop table orders.price; --".into()),
-        ("lines[0].unit_price", |r| line(r).unit_price = Some(Money { minor_units: 1, currency_code: "EUR".into() })),
-        ("lines[0].unit_price", |r| line(r).unit_price = Some(Money { minor_units: -1, currency_code: "EUR".into() })),
+        ("lines[0].unit_price", |r| {
+            line(r).unit_price = Some(Money { minor_units: 1, currency_code: "EUR".into() })
+        }),
+        ("lines[0].unit_price", |r| {
+            line(r).unit_price = Some(Money { minor_units: -1, currency_code: "EUR".into() })
+        }),
         ("lines[0].unit_price.currency_code", |r| {
             line(r).unit_price = Some(Money { minor_units: 1000, currency_code: "USD".into() });
         }),
@@ -65,7 +71,8 @@ async fn rows(world: &World) -> Vec<i64> {
     let mut counts = Vec::new();
     for table in ["saga", "journal", "\"order\"", "idempotency_key", "outbox", "signal"] {
         let query = format!("select count(*) from orchestrator.{table}");
-        let (count,): (i64,) = sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(&mut connection).await.unwrap();
+        let (count,): (i64,) =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_one(&mut connection).await.unwrap();
         counts.push(count);
     }
     counts
@@ -141,7 +148,8 @@ async fn pages_show_every_order_once() {
     let mut seen = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListOrdersRequest { page_size: 3, page_token, merchant_id: "m_1".into(), ..Default::default() };
+        let request =
+            ListOrdersRequest { page_size: 3, page_token, merchant_id: "m_1".into(), ..Default::default() };
         let page = world.orders().list_orders(request).await.unwrap().into_inner();
         seen.extend(page.orders.into_iter().map(|o| o.order_id));
         page_token = page.next_page_token;

@@ -2,7 +2,11 @@
 
 use e2e::{Builder, BusKind, Kind, Meddling, Record, Spec, World};
 use proto::{
-    inventory::v1 as inventory, ledger::v1 as ledger, money::Money, order::v1 as order, payment::v1 as payment,
+    inventory::v1 as inventory,
+    ledger::v1 as ledger,
+    money::Money,
+    order::v1 as order,
+    payment::v1 as payment,
     step::{Answer, BackAnswer, Reply, StepHeader},
 };
 use types::SagaId;
@@ -112,13 +116,22 @@ async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participa
     let world = World::local().await;
     let saga = SagaId::from_uuid(chassis::clock::new_uuid());
     let order_id = saga.order().to_string();
-    let line = order::PricedLine { sku: "P1001".into(), quantity: 1, unit_price_minor: 1000, line_total_minor: 1000 };
+    let line = order::PricedLine {
+        sku: "P1001".into(),
+        quantity: 1,
+        unit_price_minor: 1000,
+        line_total_minor: 1000,
+    };
     compensation_first!(
         world,
         Order,
         order::order_steps_client::OrderStepsClient<_>,
         cancel(order::CancelRequest {
-            items: vec![order::CancelItem { header: header(saga, "open"), order_id: order_id.clone(), ..Default::default() }]
+            items: vec![order::CancelItem {
+                header: header(saga, "open"),
+                order_id: order_id.clone(),
+                ..Default::default()
+            }]
         }),
         open(order::OpenRequest {
             items: vec![order::OpenItem {
@@ -172,7 +185,9 @@ async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participa
                 customer_id: "c_1".into(),
                 merchant_id: "m_1".into(),
                 amount: euros(1200),
-                method: Some(payment::charge_item::Method::Card(payment::CardMethod { token: "tok_approve".into() })),
+                method: Some(payment::charge_item::Method::Card(payment::CardMethod {
+                    token: "tok_approve".into()
+                })),
             }]
         })
     );

@@ -2,6 +2,13 @@
 //!
 //! Modules by behaviour. `laws` repeats, refuses and reorders every step; `processes` kills and stops the real binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a scenario fails by panicking, shows what the auditor said, and is told by the environment"
+)]
+
 mod bad_input;
 mod doubt;
 mod happy;

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::{
-    batcher::Command as _,
-    testbed::TestDatabase,
-};
+use chassis::{batcher::Command as _, testbed::TestDatabase};
 use e2e::{Builder, BusKind, Spec};
 use orchestrator::{
     catalog::{Kind as _, order::OrderSaga},

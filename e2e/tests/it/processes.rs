@@ -8,7 +8,10 @@ use std::{
 };
 
 use chassis::grpc::Callee;
-use e2e::{Builder, BusKind, Kind, Spec, eventually, eventually_within, process::{self, Process, folder}};
+use e2e::{
+    Builder, BusKind, Kind, Spec, eventually, eventually_within,
+    process::{self, Process, folder},
+};
 use proto::{
     inventory::v1::{GetStockRequest, inventory_client::InventoryClient},
     notification::v1::{DeliveryState, ListDeliveriesRequest, notifications_client::NotificationsClient},
@@ -21,8 +24,18 @@ use tokio::sync::{Mutex, RwLock};
 
 /// Fast enough for a test: the provider is given up on in seconds.
 const QUICK: [&str; 12] = [
-    "--payment-horizon", "3s", "--payment-patience", "600ms", "--payment-call-timeout", "900ms", "--payment-look", "200ms",
-    "--simulator-slow", "2s", "--answer-after", "5s",
+    "--payment-horizon",
+    "3s",
+    "--payment-patience",
+    "600ms",
+    "--payment-call-timeout",
+    "900ms",
+    "--payment-look",
+    "200ms",
+    "--simulator-slow",
+    "2s",
+    "--answer-after",
+    "5s",
 ];
 
 async fn order(callee: &Callee, order_id: &str) -> Option<Order> {
@@ -58,8 +71,15 @@ async fn a_fresh_folder_sells_what_the_demo_offers_and_stops_cleanly() {
     let data = folder("up");
     let up = Process::up(&data, &[]).await;
     let callee = up.callee();
-    let before = InventoryClient::new(callee.clone()).get_stock(GetStockRequest { sku: "P1001".into() }).await.unwrap();
-    let sold = OrdersClient::new(callee.clone()).create_order(Spec::of(2).wait(20).request()).await.unwrap().into_inner();
+    let before = InventoryClient::new(callee.clone())
+        .get_stock(GetStockRequest { sku: "P1001".into() })
+        .await
+        .unwrap();
+    let sold = OrdersClient::new(callee.clone())
+        .create_order(Spec::of(2).wait(20).request())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(sold.status(), OrderStatus::Completed, "{sold:?}");
     let request = GetSagaRequest { saga_id: sold.order_id.clone() };
     let saga = SagasClient::new(callee.clone()).get_saga(request).await.unwrap().into_inner();
@@ -73,7 +93,8 @@ async fn a_fresh_folder_sells_what_the_demo_offers_and_stops_cleanly() {
     assert_eq!(after.available, before.get_ref().available - 2);
     eventually("a receipt lies in the outbox", || async {
         let request = ListDeliveriesRequest { order_id: sold.order_id.clone(), ..Default::default() };
-        let list = NotificationsClient::new(callee.clone()).list_deliveries(request).await.unwrap().into_inner();
+        let list =
+            NotificationsClient::new(callee.clone()).list_deliveries(request).await.unwrap().into_inner();
         list.deliveries.iter().any(|d| d.state() == DeliveryState::Sent).then_some(())
     })
     .await;
@@ -190,7 +211,8 @@ async fn mixed_orders_reach_one_end_though_the_process_is_killed_three_times() {
     let places = Arc::new(tokio::sync::Semaphore::new(32));
     let mut shops = tokio::task::JoinSet::new();
     for i in 0..count {
-        let (line, acknowledged, places) = (Arc::clone(&line), Arc::clone(&acknowledged), Arc::clone(&places));
+        let (line, acknowledged, places) =
+            (Arc::clone(&line), Arc::clone(&acknowledged), Arc::clone(&places));
         shops.spawn(async move {
             let _place = places.acquire().await.unwrap();
             shop(line, acknowledged, mixed(i)).await;
@@ -237,7 +259,9 @@ async fn mixed_orders_reach_one_end_though_the_process_is_killed_three_times() {
     let file = data.join("acknowledged.jsonl");
     let lines: String = known
         .iter()
-        .map(|(key, order_id)| format!("{{\"key\":\"{key}\",\"fingerprint\":\"{key}\",\"order_id\":\"{order_id}\"}}\n"))
+        .map(|(key, order_id)| {
+            format!("{{\"key\":\"{key}\",\"fingerprint\":\"{key}\",\"order_id\":\"{order_id}\"}}\n")
+        })
         .collect();
     std::fs::write(&file, lines).unwrap();
     audit(&data, &["--acknowledged", file.to_str().unwrap()]).await;

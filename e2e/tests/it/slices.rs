@@ -26,7 +26,8 @@ async fn a_poison_item_in_a_slice_fails_alone_until_its_budget_ends() {
         .unwrap();
     let specs = (0..50).map(|i| if i == 25 { Spec::of(1).line("P1003", 1) } else { Spec::of(1) });
     let world = &world;
-    let orders = futures_util::future::join_all(specs.map(|spec| async move { world.create(&spec).await })).await;
+    let orders =
+        futures_util::future::join_all(specs.map(|spec| async move { world.create(&spec).await })).await;
     for (i, order) in orders.iter().enumerate() {
         if i == 25 {
             // Its release would hit the trigger too: the tombstone has no lines, so it does not.
@@ -101,7 +102,11 @@ async fn a_release_against_a_reserve_leaves_nothing_whichever_comes_first() {
     let world = World::local().await;
     for _ in 0..20 {
         let saga = SagaId::from_uuid(chassis::clock::new_uuid());
-        let release = ReleaseItem { header: Some(header(saga)), order_id: saga.order().to_string(), reason: "x".into() };
+        let release = ReleaseItem {
+            header: Some(header(saga)),
+            order_id: saga.order().to_string(),
+            reason: "x".into(),
+        };
         let callee = world.callee(Kind::Inventory);
         let back = async {
             let request = ReleaseRequest { items: vec![release] };

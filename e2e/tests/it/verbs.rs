@@ -20,10 +20,20 @@ async fn verbs_need_a_person_a_reason_and_the_right_state() {
     };
     let code = |status: tonic::Status| status.code();
     assert_eq!(world.sagas().retry(retry("", "x")).await.map_err(code).unwrap_err(), Code::InvalidArgument);
-    assert_eq!(world.sagas().retry(retry("ada", " ")).await.map_err(code).unwrap_err(), Code::InvalidArgument);
-    assert_eq!(world.sagas().retry(retry("ada", "x")).await.map_err(code).unwrap_err(), Code::FailedPrecondition);
-    let force = ForceCompensateRequest { saga_id: order.saga_id.clone(), actor: "ada".into(), reason: "x".into() };
-    assert_eq!(world.sagas().force_compensate(force).await.map_err(code).unwrap_err(), Code::FailedPrecondition);
+    assert_eq!(
+        world.sagas().retry(retry("ada", " ")).await.map_err(code).unwrap_err(),
+        Code::InvalidArgument
+    );
+    assert_eq!(
+        world.sagas().retry(retry("ada", "x")).await.map_err(code).unwrap_err(),
+        Code::FailedPrecondition
+    );
+    let force =
+        ForceCompensateRequest { saga_id: order.saga_id.clone(), actor: "ada".into(), reason: "x".into() };
+    assert_eq!(
+        world.sagas().force_compensate(force).await.map_err(code).unwrap_err(),
+        Code::FailedPrecondition
+    );
     let resolve = ResolveRequest {
         saga_id: order.saga_id.clone(),
         actor: "ada".into(),
@@ -81,7 +91,8 @@ async fn a_compensation_that_is_dead_parks_and_a_retry_ends_it() {
     world.sagas().retry(retry).await.unwrap();
     world.is_cancelled(&order.order_id).await;
     assert_eq!(world.stock("P1001").await.available, 1000);
-    let journal = world.sagas().list_journal(ListJournalRequest { saga_id, ..Default::default() }).await.unwrap();
+    let journal =
+        world.sagas().list_journal(ListJournalRequest { saga_id, ..Default::default() }).await.unwrap();
     let text: String = journal.into_inner().entries.into_iter().flat_map(|e| e.events).collect();
     assert!(text.contains("Retried") && text.contains("ada") && text.contains("CommandDead"), "{text}");
     assert!(!text.contains("tok_"), "payment tokens are not shown");
@@ -98,7 +109,11 @@ async fn a_saga_before_its_pivot_can_be_turned_round_by_force() {
         (world.saga(&order.saga_id).await.steps[3].state == "DONE").then_some(())
     })
     .await;
-    let force = ForceCompensateRequest { saga_id: order.saga_id.clone(), actor: "ada".into(), reason: "asked".into() };
+    let force = ForceCompensateRequest {
+        saga_id: order.saga_id.clone(),
+        actor: "ada".into(),
+        reason: "asked".into(),
+    };
     world.sagas().force_compensate(force).await.unwrap();
     world.bring_back(Kind::Ledger).await;
     let order = world.is_cancelled(&order.order_id).await;

@@ -120,7 +120,7 @@ static START: Statement<SagaColumns> = Statement::new(
 
 static FORGET_KEYS: Statement<(i64,)> = Statement::new(
     "delete from orchestrator.idempotency_key where ctid in ( \
-       select ctid from orchestrator.idempotency_key where create_time < now() - make_interval(secs => $1) limit 5000)",
+       select ctid from orchestrator.idempotency_key where create_time < now() - $1::bigint * interval '1 second' limit 5000)",
 );
 
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
