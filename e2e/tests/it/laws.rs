@@ -112,7 +112,7 @@ macro_rules! compensation_first {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participant() {
+async fn a_compensation_that_comes_first_fences_a_late_open() {
     let world = World::local().await;
     let saga = SagaId::from_uuid(chassis::clock::new_uuid());
     let order_id = saga.order().to_string();
@@ -147,6 +147,13 @@ async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participa
             }]
         })
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compensation_that_comes_first_fences_a_late_reserve() {
+    let world = World::local().await;
+    let saga = SagaId::from_uuid(chassis::clock::new_uuid());
+    let order_id = saga.order().to_string();
     compensation_first!(
         world,
         Inventory,
@@ -167,6 +174,14 @@ async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participa
             }]
         })
     );
+    assert_eq!(world.stock("P1001").await.reserved, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compensation_that_comes_first_fences_a_late_charge() {
+    let world = World::local().await;
+    let saga = SagaId::from_uuid(chassis::clock::new_uuid());
+    let order_id = saga.order().to_string();
     compensation_first!(
         world,
         Payment,
@@ -191,6 +206,13 @@ async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participa
             }]
         })
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compensation_that_comes_first_fences_a_late_post() {
+    let world = World::local().await;
+    let saga = SagaId::from_uuid(chassis::clock::new_uuid());
+    let order_id = saga.order().to_string();
     compensation_first!(
         world,
         Ledger,
@@ -213,5 +235,4 @@ async fn a_compensation_that_comes_first_fences_the_late_step_at_every_participa
             }]
         })
     );
-    assert_eq!(world.stock("P1001").await.reserved, 0);
 }
