@@ -2,9 +2,11 @@
 //!
 //! Where to look: `cli` (the command line and the operator's commands), `up` (everything in one process) over
 //! [`data_dir`], [`cluster`], [`provision`] and [`stack`]; `alone` (one service in a process of its own); `process`,
-//! `host` and `signals` (what every server process shares); [`demo`] (a store to try things on).
+//! `host` and `signals` (what every server process shares); [`demo`] (a store to try things on); [`audit`] (what must
+//! always hold).
 
 mod alone;
+pub mod audit;
 mod cli;
 pub mod cluster;
 pub mod data_dir;

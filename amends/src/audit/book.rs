@@ -57,15 +57,6 @@ impl Book {
     pub(super) fn line(&self, payment: Uuid) -> Line {
         self.lines.get(&payment).copied().unwrap_or_default()
     }
-
-    #[cfg(test)]
-    pub(super) fn with(mut self, payment: Uuid, charged: &[i64], refunded: &[i64], currency: &str) -> Self {
-        let line = self.lines.entry(payment).or_default();
-        line.currency = code(currency);
-        charged.iter().for_each(|amount| line.charge(*amount));
-        refunded.iter().for_each(|amount| line.refund(*amount));
-        self
-    }
 }
 
 impl Line {

@@ -67,6 +67,3 @@ pub(super) fn saga(bundle: &Bundle, bench: &Bench<'_>, tally: &mut Tally) {
     barriers::judge(&mut case);
     commands::judge(&mut case);
 }
-
-#[cfg(test)]
-mod tests;

@@ -40,7 +40,10 @@ static SHARED: Statement<(), (Uuid, i64)> = Statement::new(
 /// Line, order, key; whether the order is there, and the order that the key stands for.
 type Found = (i64, Uuid, String, bool, Option<Uuid>);
 
-static FIND: Statement<(Vec<i64>, Vec<Uuid>, Vec<String>), Found> = Statement::new(
+/// Lines, orders, keys.
+type Batch = (Vec<i64>, Vec<Uuid>, Vec<String>);
+
+static FIND: Statement<Batch, Found> = Statement::new(
     "select a.line, a.order_id, a.request_key, o.order_id is not null, k.order_id \
      from unnest($1::bigint[], $2::uuid[], $3::text[]) as a (line, order_id, request_key) \
      left join orchestrator.\"order\" o on o.order_id = a.order_id \
@@ -118,7 +121,7 @@ pub(super) async fn judge_acknowledged(
     let io = |source| Error::File { path: path.to_owned(), source };
     let mut file = BufReader::new(File::open(path).map_err(io)?);
     let mut record = Record::default();
-    let mut batch: (Vec<i64>, Vec<Uuid>, Vec<String>) = Default::default();
+    let mut batch = Batch::default();
     let (mut text, mut number) = (String::new(), 0_u64);
     loop {
         text.clear();
@@ -162,11 +165,7 @@ fn parse(text: &str) -> Result<(Line, Uuid), String> {
     Ok((line, order))
 }
 
-async fn look_up(
-    snapshot: &mut Snapshot,
-    batch: (Vec<i64>, Vec<Uuid>, Vec<String>),
-    tally: &mut Tally,
-) -> Result<(), Error> {
+async fn look_up(snapshot: &mut Snapshot, batch: Batch, tally: &mut Tally) -> Result<(), Error> {
     let room = Room::Orchestrator;
     let found = FIND.all(snapshot.at(room), batch).await.map_err(unreadable(room))?;
     for (line, order, key, is_there, of_key) in found {

@@ -14,9 +14,8 @@ use super::{
     tally::Tally,
 };
 
-static COUNT: Statement<(), (i64, i64)> = Statement::new(
-    "select (select count(*) from ledger.transaction), (select count(*) from ledger.account)",
-);
+static COUNT: Statement<(), (i64, i64)> =
+    Statement::new("select (select count(*) from ledger.transaction), (select count(*) from ledger.account)");
 
 static UNBALANCED: Statement<(), (Uuid, String, String)> = Statement::new(
     "select transaction_id, currency::text, sum(amount_minor)::text from ledger.entry \
@@ -65,7 +64,8 @@ pub(super) async fn judge(snapshot: &mut Snapshot, tally: &mut Tally) -> Result<
     }
     for (transaction, entries) in STRAY_ENTRIES.all(books, ()).await.map_err(ledger())? {
         let transaction = TransactionId::from_uuid(transaction);
-        tally.certain(Invariant::I1, format!("{entries} entries belong to {transaction}, which is not there"));
+        tally
+            .certain(Invariant::I1, format!("{entries} entries belong to {transaction}, which is not there"));
     }
     for row in ACCOUNTS.all(books, ()).await.map_err(ledger())? {
         tally.certain(Invariant::I1, account(&row));

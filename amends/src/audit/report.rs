@@ -29,18 +29,8 @@ pub enum Invariant {
 
 impl Invariant {
     /// All, in their order.
-    pub const ALL: [Self; 10] = [
-        Self::I1,
-        Self::I2,
-        Self::I3,
-        Self::I4,
-        Self::I5,
-        Self::I6,
-        Self::I7,
-        Self::I8,
-        Self::I9,
-        Self::I10,
-    ];
+    pub const ALL: [Self; 10] =
+        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8, Self::I9, Self::I10];
 
     /// Its name.
     #[must_use]
@@ -66,7 +56,9 @@ impl Invariant {
             Self::I1 => "every ledger transaction sums to zero, and accounts are the sums of their entries",
             Self::I2 => "captured minus refunded is what the end says, at the provider and in the books",
             Self::I3 => "at most one effective charge and one effective refund per step",
-            Self::I4 => "available, reserved and sold are the stock put in, held and sold by live orders only",
+            Self::I4 => {
+                "available, reserved and sold are the stock put in, held and sold by live orders only"
+            }
             Self::I5 => "every accepted order has one saga and reaches one end, or is parked with a reason",
             Self::I6 => "no forward effect after its compensation",
             Self::I7 => "every acknowledged order exists",

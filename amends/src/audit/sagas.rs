@@ -69,8 +69,7 @@ static JOURNAL: Statement<Range, (Uuid, i64, i64, Uuid, String)> = Statement::ne
      where saga_id > $1 and saga_id <= $2 order by saga_id, version",
 );
 
-type DocumentRow =
-    (Uuid, String, String, Option<String>, Option<String>, Option<String>, Option<i64>, Time);
+type DocumentRow = (Uuid, String, String, Option<String>, Option<String>, Option<String>, Option<i64>, Time);
 
 static DOCUMENTS: Statement<Range, DocumentRow> = Statement::new(
     "select saga_id, step, forward_outcome, back_outcome, complete_outcome, status, total_minor, update_time \

@@ -52,7 +52,9 @@ fn sums((sku, available, reserved, sold, put_in, held, gone): &SkuRow) -> Vec<St
     let mut found = Vec::new();
     let all = i128::from(available) + i128::from(reserved) + i128::from(sold);
     if number(put_in) != Some(all) {
-        found.push(format!("{sku}: {available} available + {reserved} reserved + {sold} sold = {all}, put in {put_in}"));
+        found.push(format!(
+            "{sku}: {available} available + {reserved} reserved + {sold} sold = {all}, put in {put_in}"
+        ));
     }
     if number(held) != Some(i128::from(reserved)) {
         found.push(format!("{sku}: {reserved} reserved, reservations hold {held}"));

@@ -79,7 +79,8 @@ impl Story {
             self.faults.push(format!("version {version} follows {}", self.version));
         }
         if epoch < self.epoch {
-            self.faults.push(format!("version {version} was written under epoch {epoch}, after {}", self.epoch));
+            self.faults
+                .push(format!("version {version} was written under epoch {epoch}, after {}", self.epoch));
         }
         if !self.ends.is_empty() {
             self.after_end.push(format!("version {version}"));
@@ -136,7 +137,9 @@ impl Story {
 
     /// Time under review does not count.
     fn reviewed(&mut self, fact: &Fact<'_>) {
-        let Some((_, since)) = self.review.take_if(|(step, _)| fact.step == Some(step.as_str())) else { return };
+        let Some((_, since)) = self.review.take_if(|(step, _)| fact.step == Some(step.as_str())) else {
+            return;
+        };
         self.deadline = self.deadline.map(|deadline| deadline.saturating_add((fact.at - since).max(0)));
     }
 }
@@ -159,10 +162,22 @@ mod tests {
         let story = told(&[
             (1, 0, STARTED),
             (2, 1, r#"[{"at":10,"event":"StepPending","step":"screen","until":20,"action":"REVIEW"}]"#),
-            (3, 1, r#"[{"at":30,"event":"StepDone","step":"open"},{"at":40,"event":"StepDone","step":"screen"}]"#),
-            (4, 3, r#"[{"at":50,"event":"CommandSent","step":"open","message_id":"m"},
-                {"at":60,"event":"CommandAnswered","step":"open","applied":true}]"#),
-            (5, 3, r#"[{"at":70,"event":"Finished","outcome":"Compensated"},{"at":71,"event":"StepFenced","step":"x"}]"#),
+            (
+                3,
+                1,
+                r#"[{"at":30,"event":"StepDone","step":"open"},{"at":40,"event":"StepDone","step":"screen"}]"#,
+            ),
+            (
+                4,
+                3,
+                r#"[{"at":50,"event":"CommandSent","step":"open","message_id":"m"},
+                {"at":60,"event":"CommandAnswered","step":"open","applied":true}]"#,
+            ),
+            (
+                5,
+                3,
+                r#"[{"at":70,"event":"Finished","outcome":"Compensated"},{"at":71,"event":"StepFenced","step":"x"}]"#,
+            ),
         ]);
         assert_eq!((story.faults.as_slice(), story.after_end.as_slice()), (&[][..], &[][..]));
         assert_eq!((story.version, story.epoch), (5, 3));
@@ -185,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_decision_after_the_end_is_noted_and_a_late_word_is_not() {
-        let end = r#"[{"at":1,"event":"Finished","outcome":"Completed"},{"at":1,"event":"StepDone","step":"a"}]"#;
+        let end =
+            r#"[{"at":1,"event":"Finished","outcome":"Completed"},{"at":1,"event":"StepDone","step":"a"}]"#;
         assert_eq!(told(&[(1, 0, STARTED), (2, 0, end)]).after_end.len(), 0);
         assert_eq!(told(&[(1, 0, STARTED), (2, 0, end), (3, 0, "[]")]).after_end, ["version 3"]);
         let more = r#"[{"at":1,"event":"Finished","outcome":"Completed"},{"at":2,"event":"Retried"}]"#;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has nothing to say")]
 
 mod alone;
+mod audit;
 mod cluster;
 mod commands;
 mod program;

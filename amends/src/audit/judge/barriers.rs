@@ -74,7 +74,8 @@ fn postings(case: &mut Case<'_>) {
         if is_back && is_booked && !rows().any(|posting| posting.is("REVERSE", "DONE")) {
             case.certain(I6, &format!("{step} was taken back as not booked, and is booked"));
         }
-        if is_back && !is_level(rows().filter(|posting| posting.kind != "SUSPENSE").flat_map(|p| &p.entries)) {
+        if is_back && !is_level(rows().filter(|posting| posting.kind != "SUSPENSE").flat_map(|p| &p.entries))
+        {
             case.certain(I6, &format!("{step} was taken back, and its entries do not cancel each other"));
         }
         if case.settled == Some(End::Compensated) && is_booked && !is_back {

@@ -7,7 +7,9 @@ use crate::audit::report::Invariant::I9;
 
 pub(super) fn judge(case: &mut Case<'_>) {
     let bundle = case.bundle;
-    let (Some(story), true) = (&bundle.story, bundle.saga.as_ref().is_some_and(|saga| saga.ended)) else { return };
+    let (Some(story), true) = (&bundle.story, bundle.saga.as_ref().is_some_and(|saga| saga.ended)) else {
+        return;
+    };
     let steps: BTreeSet<&str> = story.sent.iter().map(|(step, _)| step.as_str()).collect();
     case.tally.checked(I9, steps.len() as u64);
     for step in steps {

@@ -150,7 +150,8 @@ fn shown(case: &mut Case<'_>, attempt: &Attempt) {
     let postings = || case.bundle.postings.iter();
     let shown = postings().find(sale).or_else(|| postings().find(suspense));
     let debited = shown.map(|posting| {
-        let entries = posting.entries.iter().filter(|(account, amount)| account.starts_with(CLEARING) && *amount > 0);
+        let entries =
+            posting.entries.iter().filter(|(account, amount)| account.starts_with(CLEARING) && *amount > 0);
         entries.map(|(_, amount)| i128::from(*amount)).sum::<i128>()
     });
     if debited != Some(line.charged) {

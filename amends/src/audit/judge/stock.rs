@@ -13,7 +13,8 @@ pub(super) fn judge(case: &mut Case<'_>) {
             case.suspect(I4, &format!("{step} is {state}, and there is no order"));
         }
         match (case.settled, state) {
-            (Some(End::Completed), "RESERVED" | "RELEASED") | (Some(End::Compensated), "RESERVED" | "SOLD") => {
+            (Some(End::Completed), "RESERVED" | "RELEASED")
+            | (Some(End::Compensated), "RESERVED" | "SOLD") => {
                 let status = bundle.order.as_ref().map_or("not there", |order| order.status.as_str());
                 case.suspect(I4, &format!("{step} is {state}, the order is {status}"));
             }
