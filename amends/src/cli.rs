@@ -1,8 +1,10 @@
 //! The command line: every subcommand of `amends`.
 //!
 //! One file per noun. A noun's commands are clients of a running server: they ask, show the answer and end; nothing in
-//! `cli/` may open a database. Read next: `cli/server.rs` and `cli/output.rs`, which all nouns share.
+//! `cli/` may open a database (`audit` has the auditor do it). Read next: `cli/server.rs` and `cli/output.rs`, which all
+//! nouns share.
 
+mod audit;
 mod balance;
 mod failure;
 mod order;
@@ -57,6 +59,8 @@ enum Command {
     Balance(BalanceNoun),
     /// Reviews: list, decide
     Review(Noun<review::Command>),
+    /// Judge the invariants over all databases and the provider's book
+    Audit(Box<audit::Audit>),
     /// The private Postgres alone
     Postgres(Postgres),
     /// The orchestrator in a process of its own
@@ -122,6 +126,7 @@ impl Cli {
             Command::Price(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Balance(BalanceNoun { balance, server }) => ask(&server, balance.run(&server)),
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Audit(audit) => audit.run(),
             Command::Postgres(postgres) => {
                 host::run(&postgres.telemetry(), async |stops| postgres.run(stops).await)
             }

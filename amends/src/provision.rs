@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use crate::cluster::Cluster;
 
 /// The database of `amends up`.
-const DATABASE: &str = "amends";
+pub(crate) const DATABASE: &str = "amends";
 
 /// Every schema of Amends.
 #[must_use]

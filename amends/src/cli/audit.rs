@@ -1,0 +1,353 @@
+//! `amends audit`: asks the auditor and shows what it found.
+//!
+//! The one command that reads databases and not a server; it does so through the library alone. Its exit code is a
+//! verdict: 0 clean, 1 something breaks an invariant, 2 wrongly used, 3 something could not be read. Read next:
+//! `../audit.rs`.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use chassis::config::Secret;
+use clap::Args;
+
+use super::{
+    failure::Failure,
+    output::{Screen, Table, plain, remark},
+};
+use crate::{
+    audit::{self, Listed, Options, Progress, Report, Room, Sources},
+    cluster::{self, Cluster},
+    data_dir::{self, DataDir},
+    host,
+    postgres::Place,
+    provision,
+};
+
+/// The command.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Which databases: --database-url if it is given; else the URLs of the services, if any of them is; \
+else the private Postgres of --data-dir.
+
+The record of acknowledged orders is one JSON object per line, as the client wrote it when it was answered:
+  {\"key\":\"m_1/8e03978e\",\"fingerprint\":\"any text\",\"order_id\":\"ord_01h2xcejqtf2nbrexx3vqjhp41\"}
+`order_id` may be a bare UUID; `key` is the request id (or any text that is one per request), `fingerprint` whatever the
+client knows its request by; both may be left out.
+
+Exit codes: 0 clean, 1 an invariant is broken, 2 wrongly used, 3 something could not be read.
+
+Examples:
+  amends audit
+  amends audit --quiescent --acknowledged acknowledged.jsonl
+  amends audit --database-url postgres://auditor@db/amends --json"
+)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten, next_help_heading = "Databases")]
+    databases: Databases,
+    /// Nothing moves any more: judge everything, and call whatever is still open or unsent a violation
+    #[arg(long)]
+    quiescent: bool,
+    /// What a client was told, as JSON lines: judges I7 and I8 by it
+    #[arg(long, value_name = "FILE")]
+    acknowledged: Option<PathBuf>,
+    /// How long a saga may be open after its deadline
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    grace: Duration,
+    /// How long a message may wait in an outbox
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    outbox_grace: Duration,
+    /// Show at most this many violations of each invariant
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: u32,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Databases {
+    /// One database that holds every schema, and a role that may read them all
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    database_url: Option<Secret>,
+    /// The orchestrator's
+    #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    orchestrator_database_url: Option<Secret>,
+    /// order-svc's
+    #[arg(long, env = "AMENDS_ORDER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    order_database_url: Option<Secret>,
+    /// inventory-svc's
+    #[arg(long, env = "AMENDS_INVENTORY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    inventory_database_url: Option<Secret>,
+    /// risk-svc's
+    #[arg(long, env = "AMENDS_RISK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    risk_database_url: Option<Secret>,
+    /// payment-svc's
+    #[arg(long, env = "AMENDS_PAYMENT_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    payment_database_url: Option<Secret>,
+    /// The provider simulator's [default: payment-svc's]
+    #[arg(long, env = "AMENDS_SIMULATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    simulator_database_url: Option<Secret>,
+    /// ledger-svc's
+    #[arg(long, env = "AMENDS_LEDGER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    ledger_database_url: Option<Secret>,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+enum NoVerdict {
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl From<audit::Error> for NoVerdict {
+    fn from(error: audit::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            audit::Error::Unreadable { .. } => Self::Unreadable(text),
+            audit::Error::File { .. } | audit::Error::Line { .. } => Self::Usage(text),
+        }
+    }
+}
+
+impl NoVerdict {
+    fn unreadable(error: impl fmt::Display) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl Databases {
+    fn of(&self, room: Room) -> (Option<&Secret>, &'static str) {
+        match room {
+            Room::Orchestrator => (self.orchestrator_database_url.as_ref(), "--orchestrator-database-url"),
+            Room::Orders => (self.order_database_url.as_ref(), "--order-database-url"),
+            Room::Inventory => (self.inventory_database_url.as_ref(), "--inventory-database-url"),
+            Room::Risk => (self.risk_database_url.as_ref(), "--risk-database-url"),
+            Room::Payments => (self.payment_database_url.as_ref(), "--payment-database-url"),
+            Room::Simulator => {
+                // As payment-svc finds it.
+                let url = self.simulator_database_url.as_ref().or(self.payment_database_url.as_ref());
+                (url, "--simulator-database-url")
+            }
+            Room::Ledger => (self.ledger_database_url.as_ref(), "--ledger-database-url"),
+        }
+    }
+
+    /// What was given; none when nothing was.
+    fn sources(&self) -> Result<Option<Sources>, NoVerdict> {
+        if let Some(url) = &self.database_url {
+            return Ok(Some(Sources::one(url.expose())));
+        }
+        let (given, missing): (Vec<_>, Vec<_>) =
+            Room::ALL.map(|room| self.of(room)).into_iter().partition(|(url, _)| url.is_some());
+        match (given.is_empty(), missing.is_empty()) {
+            (true, _) => Ok(None),
+            (false, true) => {
+                let url = |room| self.of(room).0.map(|url| url.expose().to_owned());
+                Ok(Some(Sources::of(|room| url(room).unwrap_or_default())))
+            }
+            (false, false) => {
+                let missing: Vec<_> = missing.into_iter().map(|(_, flag)| flag).collect();
+                let text = format!("databases are missing: give {} as well", missing.join(", "));
+                Err(NoVerdict::Usage(text))
+            }
+        }
+    }
+}
+
+impl Audit {
+    /// Audits and tells; the exit code is the verdict.
+    pub(crate) fn run(&self) -> ExitCode {
+        let screen = if self.json { Screen::Json } else { Screen::Text };
+        let judged = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(self.judge()),
+            Err(error) => Err(NoVerdict::unreadable(error)),
+        };
+        clear();
+        let report = match judged {
+            Ok(report) => report,
+            Err(why) => {
+                remark(&format!("error: {why}"));
+                return ExitCode::from(if matches!(why, NoVerdict::Usage(_)) { 2 } else { 3 });
+            }
+        };
+        let verdict = u8::from(!report.is_clean());
+        match screen.one(|| serde_json::to_value(&report).unwrap_or_default(), Shown(&report)) {
+            // Nobody reads it; the verdict stands.
+            Err(Failure::Output(_)) | Ok(()) => ExitCode::from(verdict),
+            Err(failure) => ExitCode::from(failure.tell(screen)),
+        }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            quiescent: self.quiescent,
+            acknowledged: self.acknowledged.clone(),
+            saga_grace: self.grace,
+            outbox_grace: self.outbox_grace,
+            keep: usize::try_from(self.limit).unwrap_or(usize::MAX),
+            progress: if io::stderr().is_terminal() { draw } else { |_| () },
+            ..Options::default()
+        }
+    }
+
+    async fn judge(&self) -> Result<Report, NoVerdict> {
+        match self.databases.sources()? {
+            Some(sources) => Ok(audit::run(&sources, &self.options()).await?),
+            None => self.judge_folder().await,
+        }
+    }
+
+    /// The private Postgres: as `amends up` runs it, or started for this alone.
+    async fn judge_folder(&self) -> Result<Report, NoVerdict> {
+        let folder = &self.place.data_dir;
+        if !folder.join("postgres/data/PG_VERSION").exists() {
+            let text = format!("{} holds no store of Amends (--data-dir, --database-url)", folder.display());
+            return Err(NoVerdict::Unreadable(text));
+        }
+        let lock = match DataDir::lock(folder) {
+            Ok(lock) => Some(lock),
+            Err(data_dir::Error::Taken { .. }) => None,
+            Err(error) => return Err(NoVerdict::unreadable(error)),
+        };
+        let options =
+            cluster::Options { data_dir: folder.clone(), binaries: self.place.postgres_bin.clone() };
+        let started = host::blocking(move || Cluster::start(&options)).await;
+        let cluster = started.map_err(NoVerdict::unreadable)?.map_err(NoVerdict::unreadable)?;
+        let sources = Sources::one(&cluster.url("postgres", provision::DATABASE));
+        let report = audit::run(&sources, &self.options()).await;
+        // Whoever has the folder uses its Postgres.
+        if lock.is_some() && !cluster.was_running() {
+            let stopped = host::blocking(move || cluster.stop()).await;
+            stopped.map_err(NoVerdict::unreadable)?.map_err(NoVerdict::unreadable)?;
+        }
+        Ok(report?)
+    }
+}
+
+/// When the line was drawn last; before the first time, when it was asked for first.
+static DRAWN: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+
+/// A line that is drawn over itself, for audits that take more than a moment.
+fn draw(progress: &Progress) {
+    let mut drawn = DRAWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (last, _) = *drawn.get_or_insert_with(|| (Instant::now(), false));
+    if last.elapsed() < Duration::from_millis(500) {
+        return;
+    }
+    *drawn = Some((Instant::now(), true));
+    let Progress { what, done, of } = progress;
+    let of = if *of == 0 { String::new() } else { format!(" of {of}") };
+    let _ = write!(io::stderr(), "\r\x1b[Kauditing {what}: {done}{of}");
+}
+
+fn clear() {
+    let drawn = DRAWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if drawn.is_some_and(|(_, is_drawn)| is_drawn) {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+}
+
+/// A report for people.
+struct Shown<'r>(&'r Report);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.0.invariants.iter().map(|judged| {
+            let (checked, violations) = (judged.checked.to_string(), judged.violations.total.to_string());
+            [judged.id.to_owned(), judged.sentence.to_owned(), checked, violations]
+        });
+        writeln!(f, "{}", Table::new(["", "INVARIANT", ">JUDGED", ">VIOLATIONS"], rows))?;
+        for judged in &self.0.invariants {
+            list(f, judged.id, "", &judged.information)?;
+        }
+        for judged in &self.0.invariants {
+            list(f, judged.id, "VIOLATION ", &judged.violations)?;
+        }
+        let total: u64 = self.0.invariants.iter().map(|judged| judged.violations.total).sum();
+        match total {
+            0 => write!(f, "clean"),
+            1 => write!(f, "1 violation"),
+            _ => write!(f, "{total} violations"),
+        }
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, id: &str, mark: &str, listed: &Listed) -> fmt::Result {
+    for text in &listed.first {
+        writeln!(f, "{mark}{id}: {}", plain(text))?;
+    }
+    let more = listed.total.saturating_sub(listed.first.len() as u64);
+    if more > 0 {
+        writeln!(f, "{mark}{id}: and {more} more (--limit)")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        audit: Audit,
+    }
+
+    fn audit(line: &str) -> Audit {
+        Line::try_parse_from(line.split_whitespace()).unwrap().audit
+    }
+
+    #[test]
+    fn databases_are_given_all_or_none() {
+        assert!(audit("x").databases.sources().unwrap().is_none());
+        assert!(audit("x --database-url postgres://h/d").databases.sources().unwrap().is_some());
+        let Err(NoVerdict::Usage(text)) = audit("x --ledger-database-url postgres://h/l").databases.sources()
+        else {
+            panic!("one of seven is not enough");
+        };
+        assert!(text.contains("--risk-database-url") && !text.contains("--ledger-database-url"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_without_a_store_is_no_clean_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = format!("x --data-dir {}", folder.path().display());
+        assert_eq!(audit(&line).run(), ExitCode::from(3));
+        assert_eq!(audit("x --database-url nonsense").run(), ExitCode::from(3));
+        assert_eq!(audit("x --order-database-url postgres://h/o").run(), ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_report_shows_every_invariant_and_how_much_is_left_out() {
+        let violations = Listed { total: 3, first: vec!["saga_1: \x1b[2J".into()] };
+        let judged = audit::Judged {
+            id: "I2",
+            sentence: "money is where it should be",
+            checked: 7,
+            violations,
+            information: Listed { total: 1, first: vec!["note".into()] },
+        };
+        let report = Report { clean: false, invariants: vec![judged] };
+        assert_eq!(
+            Shown(&report).to_string(),
+            "    INVARIANT                    JUDGED  VIOLATIONS\n\
+             I2  money is where it should be       7           3\n\
+             I2: note\n\
+             VIOLATION I2: saga_1: ·[2J\n\
+             VIOLATION I2: and 2 more (--limit)\n\
+             3 violations"
+        );
+    }
+}
