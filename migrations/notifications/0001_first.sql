@@ -13,7 +13,7 @@ create table notifications.delivery (
     subject text not null,
     body text not null,
     state text not null constraint delivery_state_known check (state in ('QUEUED', 'SENT', 'FAILED')),
-    -- Answers of the mail server so far, or files that were written.
+    -- Begun so far, since it was last queued by a person. With next_time it names a claim.
     attempts integer not null default 0 constraint delivery_attempts_not_negative check (attempts >= 0),
     -- While queued: when it is due. While it is being sent: when somebody else may.
     next_time timestamptz,

@@ -1,10 +1,14 @@
-//! Which event is worth a letter, what stands in it, and how long to wait before it is tried again.
+//! Which event is worth a letter and what stands in it. When one is tried again is in [`policy`].
 //!
 //! Pure: text in, text out. It never says more than an event proves: a cancelled order may or may not have been charged.
 
-use std::{fmt::Write as _, time::Duration};
+mod policy;
+
+use std::fmt::Write as _;
 
 use types::{Money, OrderId, PartyId};
+
+pub(crate) use policy::{Next, Policy};
 
 /// What became of an order.
 #[derive(Debug, Clone)]
@@ -115,23 +119,37 @@ fn receipt(change: &Change) -> String {
 }
 
 fn apology(change: &Change) -> String {
-    format!(
-        "We are sorry: your order {} could not be completed{}.\n\nWhat was set aside for you is free again. If any of \
-         the {} was charged, all of it has been given back; your bank may take some days to show it.\n",
+    let mut text = format!(
+        "We are sorry: your order {} could not be completed{}.\n\nWhat was set aside for you is free again:\n\n",
         change.order,
-        because(&change.reason),
+        because(&change.reason)
+    );
+    for line in &change.lines {
+        let _ = writeln!(text, "  {} x {}", line.quantity, line.sku);
+    }
+    let _ = writeln!(
+        text,
+        "\nIf any of the {} was charged, all of it has been given back; your bank may take some days to show it.",
         change.total
-    )
+    );
+    text
 }
 
-/// The reason in words. One that is not known yet is left out rather than shown in code.
+/// The reason in words. One that is not known yet is left out rather than shown in code; a denial says no more than
+/// that there was one.
 fn because(reason: &str) -> &'static str {
     match reason {
         "OUT_OF_STOCK" => ", because not enough is in stock",
+        "UNKNOWN_SKU" => ", because something in it is no longer sold",
         "CARD_DECLINED" => ", because your card was declined",
         "INSUFFICIENT_FUNDS" => ", because there was not enough money on your card",
-        "CANCEL_REQUESTED" | "CANCELLED" => ", as you asked",
+        "INVALID_TOKEN" => ", because the card's details could not be used",
+        "CANCEL_REQUESTED" => ", as you asked",
         "DEADLINE_EXCEEDED" | "REVIEW_EXPIRED" => ", because it took too long",
+        "RISK_DENIED" | "REVIEW_DECLINED" => ", because we could not accept it",
+        "ACCOUNT_CLOSED" => ", because the shop cannot be paid at the moment",
+        "STEP_FAILED" => ", because something went wrong on our side",
+        "FORCED" => ", because our staff took it back",
         _ => "",
     }
 }
@@ -143,13 +161,6 @@ pub(crate) fn recipient(customer: &PartyId, domain: &str) -> String {
     let misplaced = id.starts_with('.') || id.ends_with('.') || id.contains("..");
     let local = if misplaced { id.replace('.', "%2e") } else { id.to_owned() };
     format!("{local}@{domain}")
-}
-
-/// How long to wait after the `attempts`th answer that was no; none when it was the last.
-pub(crate) fn wait_after(attempts: i32) -> Option<Duration> {
-    const MINUTES: [u64; 8] = [1, 5, 15, 30, 60, 120, 240, 480];
-    let place = usize::try_from(attempts).unwrap_or(0).saturating_sub(1);
-    MINUTES.get(place).map(|minutes| Duration::from_secs(60 * minutes))
 }
 
 #[cfg(test)]
@@ -182,10 +193,44 @@ mod tests {
 
     #[test]
     fn an_apology_says_why_and_what_was_given_back() {
+        for (reason, why) in [
+            ("OUT_OF_STOCK", "not enough is in stock"),
+            ("UNKNOWN_SKU", "something in it is no longer sold"),
+            ("CARD_DECLINED", "your card was declined"),
+            ("INSUFFICIENT_FUNDS", "there was not enough money on your card"),
+            ("INVALID_TOKEN", "the card's details could not be used"),
+            ("DEADLINE_EXCEEDED", "it took too long"),
+            ("REVIEW_EXPIRED", "it took too long"),
+            ("RISK_DENIED", "we could not accept it"),
+            ("REVIEW_DECLINED", "we could not accept it"),
+            ("ACCOUNT_CLOSED", "the shop cannot be paid at the moment"),
+            ("STEP_FAILED", "something went wrong on our side"),
+            ("FORCED", "our staff took it back"),
+        ] {
+            let body = letter(&change(Status::Cancelled, reason)).unwrap().body;
+            assert!(body.contains(&format!("could not be completed, because {why}.\n")), "{reason}: {body}");
+            assert!(body.contains("free again:\n\n  2 x P1001\n"), "{body}");
+            assert!(body.contains("29.75 EUR was charged, all of it has been given back"), "{body}");
+        }
         let body = |reason| letter(&change(Status::Cancelled, reason)).unwrap().body;
-        assert!(body("OUT_OF_STOCK").contains("because not enough is in stock."));
-        assert!(body("OUT_OF_STOCK").contains("29.75 EUR was charged, all of it has been given back"));
-        assert!(body("SOMETHING_NEW").contains("could not be completed.\n"), "no code is shown");
+        assert!(body("CANCEL_REQUESTED").contains("could not be completed, as you asked.\n"));
+        for code in ["SOMETHING_NEW", "", "a\r\nBcc: b@c.example"] {
+            assert!(body(code).contains("could not be completed.\n"), "no code is shown");
+        }
+    }
+
+    #[test]
+    fn amounts_have_the_decimals_of_their_currency() {
+        for (code, shown) in [("EUR", "12.34 EUR"), ("JPY", "1234 JPY"), ("KWD", "1.234 KWD")] {
+            let amount = Money::new(1234, code.parse().unwrap());
+            let mut change = change(Status::Completed, "");
+            change.lines[0].unit_price = amount;
+            change.total = amount;
+            let body = letter(&change).unwrap().body;
+            for part in [format!("2 x P1001 at {shown}\n"), format!("Total, with tax: {shown}\n")] {
+                assert!(body.contains(&part), "{part} is not in {body}");
+            }
+        }
     }
 
     #[test]
@@ -216,12 +261,5 @@ mod tests {
             assert_eq!(found, address);
             assert!(found.parse::<lettre::Address>().is_ok(), "{found}");
         }
-    }
-
-    #[test]
-    fn waits_grow_and_end() {
-        let waits: Vec<_> = (1..=9).map(wait_after).collect();
-        assert!(waits.is_sorted_by(|a, b| b.is_none() || a < b), "{waits:?}");
-        assert_eq!((waits[0], waits[8]), (Some(Duration::from_secs(60)), None));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chassis::{clock, database::Trouble};
+use chassis::database::Trouble;
 use chrono::DateTime;
 use proto::{
     error,
@@ -52,7 +52,7 @@ impl Notifications for Desk {
             error::invalid("delivery_id", "BAD_DELIVERY_ID", "must be the id of a delivery, a UUID")
         })?;
         let mut connection = self.pool.acquire().await.map_err(status)?;
-        let found = store::resend(&mut connection, id, clock::now()).await.map_err(status)?;
+        let found = store::resend(&mut connection, id).await.map_err(status)?;
         let found = found.ok_or_else(|| error::not_found("delivery", &id.to_string()))?;
         self.due.notify_one();
         Ok(Response::new(show(found)))

@@ -17,6 +17,7 @@ mod record;
 mod sender;
 mod settings;
 mod sink;
+mod smtp_url;
 mod store;
 
 use std::sync::Arc;
@@ -34,8 +35,8 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use tonic::service::RoutesBuilder;
 
-pub use crate::settings::Settings;
 use crate::{consumer::Events, record::Record, sender::Sender};
+pub use crate::{settings::Settings, smtp_url::SmtpUrl};
 
 /// The schema this service lives in.
 pub const SCHEMA: Schema = Schema {
@@ -77,7 +78,7 @@ impl Service {
         let due = Arc::new(Notify::new());
         let record = Record { pool: pool.clone(), due: Arc::clone(&due) };
         let record = Batcher::new(Arc::new(record), Limits::default(), &stop);
-        let sender = Sender::new(pool.clone(), sink::open(&settings), Arc::clone(&due), stop.clone());
+        let sender = Sender::new(&settings, pool.clone(), Arc::clone(&due), stop.clone());
         stop.spawn(sender.run());
         let events = Arc::new(Events { record, domain: settings.notification_domain });
         Self { desk: grpc::Desk { pool, due }, events, bus }

@@ -1,142 +1,182 @@
-//! Sends what is due, again and again until somebody takes it.
+//! Sends what is due, again and again until somebody takes it or its attempts are used up.
 //!
-//! A round claims some deliveries, gives them to the sink with no connection held, and stores what came of it. An
-//! answer of the mail server counts as an attempt; a server that is away does not, and the breaker keeps it from being
-//! asked. A crash between sending and storing sends again: told twice is better than not at all.
+//! Letters are claimed, given to the sink with no connection held, and what came of each is stored under the claim's
+//! name; a slow one holds up no other. Nothing is claimed while the breaker is open, so no attempt is spent on a sink
+//! that is away. A crash between sending and storing sends again: told twice is better than not at all. Read next:
+//! [`store::claim`], [`crate::sink`].
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chassis::{
-    breaker::{self, Breaker, Outcome},
-    clock,
+    breaker::{self, Breaker, Outcome, Permit},
     stop::Stop,
 };
-use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    domain,
-    sink::{Sink, Unsent},
+    Settings,
+    domain::{Next, Policy},
+    sink::{self, Sink, Unsent},
     store::{self, Due, Settled},
 };
 
-/// Deliveries of a round.
+/// Letters on their way at once.
 const WINDOW: usize = 16;
-/// For one letter, all of the conversation.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A claim outlives the round it is for.
-const CLAIM: TimeDelta = TimeDelta::minutes(3);
 /// Due deliveries are looked for this often when nobody says that there are some.
 const LOOK: Duration = Duration::from_secs(1);
-/// After the mail server was away, by when the breaker lets a letter through again, or soon after.
-const AWAY: TimeDelta = TimeDelta::seconds(2);
+/// A claim outlives the sink's own limit by this, and by that limit once more.
+const MARGIN: Duration = Duration::from_secs(30);
+/// Characters of a sink's words that are kept.
+const WORDS: usize = 500;
 
 /// See the module.
 pub(crate) struct Sender {
     pool: PgPool,
     sink: Arc<dyn Sink>,
     breaker: Breaker,
+    policy: Policy,
+    lease: Duration,
     due: Arc<Notify>,
     stop: Stop,
 }
 
+type OnItsWay = FuturesUnordered<BoxFuture<'static, Settled>>;
+
 impl Sender {
-    pub(crate) fn new(pool: PgPool, sink: Arc<dyn Sink>, due: Arc<Notify>, stop: Stop) -> Self {
+    pub(crate) fn new(settings: &Settings, pool: PgPool, due: Arc<Notify>, stop: Stop) -> Self {
+        let sink = sink::open(settings);
         let breaker = Breaker::new(sink.name(), breaker::Options::default());
-        Self { pool, sink, breaker, due, stop }
+        let policy =
+            Policy { attempts: settings.notification_attempts, backoff: settings.notification_backoff };
+        let lease = settings.smtp_timeout.saturating_mul(2).saturating_add(MARGIN);
+        Self { pool, sink, breaker, policy, lease, due, stop }
     }
 
-    /// Until the process stops.
+    /// Until the process stops; what is on its way then still arrives.
     pub(crate) async fn run(self) {
-        let mut database_is_away = false;
-        while !self.stop.is_wanted() {
-            let wait = match self.round().await {
-                Ok(wait) => {
-                    database_is_away = false;
-                    wait
-                }
-                Err(error) => {
-                    if !database_is_away {
-                        tracing::warn!(%error, "cannot send: the database is away");
-                    }
-                    database_is_away = true;
-                    LOOK
-                }
-            };
+        let mut on_its_way = OnItsWay::new();
+        let mut settled = Vec::new();
+        let mut more = true;
+        let mut look = Instant::now() + LOOK;
+        loop {
+            let stopping = self.stop.is_wanted();
+            if stopping && on_its_way.is_empty() {
+                return;
+            }
+            if more && !stopping {
+                more = self.take(&mut on_its_way).await;
+            }
             tokio::select! {
-                () = self.stop.wanted() => {}
-                () = self.due.notified(), if !wait.is_zero() && !database_is_away => {}
-                () = tokio::time::sleep(wait) => {}
+                Some(one) = on_its_way.next(), if !on_its_way.is_empty() => settled.push(one),
+                () = self.due.notified(), if !stopping => more = true,
+                () = tokio::time::sleep_until(look) => {
+                    more = true;
+                    look = Instant::now() + LOOK;
+                }
+                () = self.stop.wanted(), if !stopping => {}
+            }
+            while let Some(Some(one)) = on_its_way.next().now_or_never() {
+                settled.push(one);
+            }
+            self.settle(&mut settled).await;
+        }
+    }
+
+    /// Claims as many as may go now and sends them on their way. Whether there may be more.
+    async fn take(&self, on_its_way: &mut OnItsWay) -> bool {
+        let free = WINDOW.saturating_sub(on_its_way.len());
+        let permits: Vec<_> = (0..free).map_while(|_| self.breaker.permit(1).ok()).collect();
+        if permits.is_empty() {
+            // Without a free place there may be more; with an open breaker the next look asks again.
+            return free == 0;
+        }
+        let limit = i64::try_from(permits.len()).unwrap_or(i64::MAX);
+        let claimed = match self.pool.acquire().await {
+            Ok(mut connection) => store::claim(&mut connection, self.lease, limit).await,
+            Err(error) => Err(error),
+        };
+        match claimed {
+            Ok(claimed) => {
+                let full = claimed.len() == permits.len();
+                on_its_way
+                    .extend(claimed.into_iter().zip(permits).map(|(due, permit)| self.send(due, permit)));
+                full
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for letters that are due");
+                false
             }
         }
     }
 
-    /// Sends what is due now; how long to wait for the next round.
-    async fn round(&self) -> sqlx::Result<Duration> {
-        let mut permit = match self.breaker.permit(WINDOW) {
-            Ok(permit) => permit,
-            Err(open) => return Ok(open.retry_after.max(Duration::from_millis(50))),
-        };
-        let now = clock::now();
-        let limit = i64::try_from(permit.granted()).unwrap_or(1);
-        let mut connection = self.pool.acquire().await?;
-        let due = store::claim(&mut connection, now, now + CLAIM, limit).await?;
-        drop(connection);
-        if due.is_empty() {
-            return Ok(LOOK);
-        }
-        let full = due.len() == permit.granted();
-        let sent = join_all(due.iter().map(|due| self.send(due))).await;
-        let now = clock::now();
-        let mut rows = Vec::with_capacity(due.len());
-        for (due, sent) in due.iter().zip(sent) {
-            permit.item(if matches!(sent, Err(Unsent::Away(_))) { Outcome::Failed } else { Outcome::Ok });
-            rows.push(settled(due, sent, now));
-        }
-        let mut connection = self.pool.acquire().await?;
-        store::settle(&mut connection, rows).await?;
-        Ok(if full { Duration::ZERO } else { LOOK })
+    fn send(&self, due: Due, mut permit: Permit) -> BoxFuture<'static, Settled> {
+        let (sink, policy) = (Arc::clone(&self.sink), self.policy);
+        Box::pin(async move {
+            // A letter over which the sink panics must not end the loop that all the others need.
+            let sent = AssertUnwindSafe(sink.send(&due)).catch_unwind().await;
+            let sent = sent.unwrap_or_else(|_| Err(Unsent::Never("the sink panicked".into())));
+            match &sent {
+                Err(Unsent::Away(_)) => permit.transport_failure(),
+                Ok(()) | Err(Unsent::NotNow(_) | Unsent::Never(_)) => permit.item(Outcome::Ok),
+            }
+            let (state, wait) = judge(&sent, &policy, due.attempt);
+            report(sink.name(), &due, &sent, state);
+            let error = sent.err().map(words);
+            Settled { id: due.delivery_id, attempt: due.attempt, until: due.until, state, wait, error }
+        })
     }
 
-    async fn send(&self, due: &Due) -> Result<(), Unsent> {
-        let sent = tokio::time::timeout(PATIENCE, self.sink.send(due))
-            .await
-            .unwrap_or_else(|_| Err(Unsent::Away("no answer in time".into())));
-        let outcome = match &sent {
-            Ok(()) => "sent",
-            Err(Unsent::Away(_)) => "away",
-            Err(Unsent::NotNow(_)) => "not_now",
-            Err(Unsent::Never(_)) => "never",
-        };
-        if let Err(why) = &sent {
-            tracing::warn!(delivery.id = %due.delivery_id, due.template, ?why, "a letter was not taken");
+    /// Stores what came of letters. What cannot be stored now is kept, and stored with what ends next.
+    async fn settle(&self, settled: &mut Vec<Settled>) {
+        if settled.is_empty() {
+            return;
         }
-        metrics::counter!("amends_notification_sent_total", "sink" => self.sink.name(), "outcome" => outcome)
-            .increment(1);
-        sent
+        let stored = match self.pool.acquire().await {
+            Ok(mut connection) => store::settle(&mut connection, settled).await,
+            Err(error) => Err(error),
+        };
+        match stored {
+            Ok(()) => settled.clear(),
+            Err(error) => tracing::warn!(%error, letters = settled.len(), "cannot store what was sent"),
+        }
     }
 }
 
-/// What is stored about a delivery that was tried.
-fn settled(due: &Due, sent: Result<(), Unsent>, now: DateTime<Utc>) -> Settled {
-    let answered = due.attempts.saturating_add(1);
-    let row = |state, attempts, next_time, error: Option<String>| Settled {
-        id: due.delivery_id,
-        state,
-        attempts,
-        next_time,
-        error: error.map(|error| error.chars().take(500).collect()),
-        send_time: None,
-    };
+/// The delivery's new state, and the wait before the next attempt.
+fn judge(sent: &Result<(), Unsent>, policy: &Policy, attempt: i32) -> (&'static str, Duration) {
     match sent {
-        Ok(()) => Settled { send_time: Some(now), ..row("SENT", answered, None, None) },
-        Err(Unsent::Away(why)) => row("QUEUED", due.attempts, Some(now + AWAY), Some(why)),
-        Err(Unsent::Never(why)) => row("FAILED", answered, None, Some(why)),
-        Err(Unsent::NotNow(why)) => match domain::wait_after(answered) {
-            Some(wait) => row("QUEUED", answered, Some(now + wait), Some(why)),
-            None => row("FAILED", answered, None, Some(why)),
-        },
+        Ok(()) => ("SENT", Duration::ZERO),
+        Err(Unsent::Never(_)) => ("FAILED", Duration::ZERO),
+        Err(Unsent::Away(_) | Unsent::NotNow(_)) => {
+            match policy.after_failure(attempt, rand::random_range(0.0..=1.0)) {
+                Next::Again(wait) => ("QUEUED", wait),
+                Next::GiveUp => ("FAILED", Duration::ZERO),
+            }
+        }
     }
+}
+
+/// Says what came of an attempt. What a server says about a letter may name its recipient: it stands in the row only.
+fn report(sink: &'static str, due: &Due, sent: &Result<(), Unsent>, state: &'static str) {
+    let (outcome, why) = match sent {
+        Ok(()) => ("sent", ""),
+        Err(Unsent::Away(why)) => ("away", why.as_str()),
+        Err(Unsent::NotNow(_)) => ("not_now", "refused for now"),
+        Err(Unsent::Never(_)) => ("never", "refused for good"),
+    };
+    metrics::counter!("amends_notification_sent_total", "sink" => sink, "outcome" => outcome).increment(1);
+    let (delivery, template, attempt) = (due.delivery_id, due.template.as_str(), due.attempt);
+    if state == "FAILED" {
+        tracing::error!(delivery.id = %delivery, template, attempt, sink, why, "a letter failed");
+    } else if sent.is_err() {
+        tracing::warn!(delivery.id = %delivery, template, attempt, sink, why, "a letter was not taken");
+    }
+}
+
+/// As a row keeps them: short, and without what a database or a screen could stumble over.
+fn words(unsent: Unsent) -> String {
+    let (Unsent::Away(why) | Unsent::NotNow(why) | Unsent::Never(why)) = unsent;
+    why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS).collect()
 }

@@ -1,9 +1,10 @@
 //! What an operator may turn. Bad values end the process before anything starts.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use chassis::config::Secret;
-use lettre::{Address, AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
+use lettre::{Address, message::Mailbox};
+
+use crate::SmtpUrl;
 
 const OUTBOX_DIR: &str = ".amends/outbox";
 const DOMAIN: &str = "customers.invalid";
@@ -19,12 +20,25 @@ pub struct Settings {
     /// Domain of customers' addresses: a letter goes to `<customer id>@<domain>`. Default `customers.invalid`.
     #[arg(long, env = "AMENDS_NOTIFICATION_DOMAIN", value_name = "DOMAIN", default_value = DOMAIN, value_parser = domain)]
     pub notification_domain: String,
-    /// Mail server, as in `smtp://user:password@host:587?tls=required` or `smtp://localhost`. Default none: files.
-    #[arg(long, env = "AMENDS_SMTP_URL", value_name = "URL", hide_env_values = true, value_parser = smtp_url)]
-    pub smtp_url: Option<Secret>,
+    /// Mail server: `smtps://user:password@host`, `smtp://user:password@host?tls=required` or, without a password,
+    /// `smtp://localhost`; a port may follow the host. Default none: files.
+    #[arg(long, env = "AMENDS_SMTP_URL", value_name = "URL", hide_env_values = true)]
+    pub smtp_url: Option<SmtpUrl>,
     /// Who letters come from. Default `Amends <orders@amends.invalid>`.
     #[arg(long, env = "AMENDS_SMTP_FROM", value_name = "ADDRESS", default_value = FROM, value_parser = sender)]
     pub smtp_from: Mailbox,
+    /// How long the mail server may take for one letter before it counts as away, as in `30s`. Default 30 s.
+    #[arg(long, env = "AMENDS_SMTP_TIMEOUT", value_name = "TIME", default_value = "30s",
+        value_parser = humantime::parse_duration)]
+    pub smtp_timeout: Duration,
+    /// How often a letter is tried before it counts as failed. Default 200: four days, once waits are at their longest.
+    #[arg(long, env = "AMENDS_NOTIFICATION_ATTEMPTS", value_name = "N", default_value_t = 200,
+        value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub notification_attempts: i32,
+    /// Wait after the first attempt that failed, as in `5s`; it doubles with each, up to half an hour. Default 5 s.
+    #[arg(long, env = "AMENDS_NOTIFICATION_BACKOFF", value_name = "TIME", default_value = "5s",
+        value_parser = humantime::parse_duration)]
+    pub notification_backoff: Duration,
 }
 
 impl Default for Settings {
@@ -35,6 +49,9 @@ impl Default for Settings {
             notification_domain: DOMAIN.into(),
             smtp_url: None,
             smtp_from: FROM.parse().expect("the default sender is an address"),
+            smtp_timeout: Duration::from_secs(30),
+            notification_attempts: 200,
+            notification_backoff: Duration::from_secs(5),
         }
     }
 }
@@ -46,14 +63,6 @@ fn domain(text: &str) -> Result<String, String> {
 
 fn sender(text: &str) -> Result<Mailbox, String> {
     text.parse().map_err(|_| "not a sender like `Amends <orders@shop.example>`".to_owned())
-}
-
-/// The URL is not repeated in the error: it may hold a password.
-fn smtp_url(text: &str) -> Result<Secret, String> {
-    AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| {
-        "not of the form smtp://[user:password@]host[:port][?tls=required] or smtps://…".to_owned()
-    })?;
-    text.parse().map_err(|never: std::convert::Infallible| match never {})
 }
 
 #[cfg(test)]
@@ -77,19 +86,19 @@ mod tests {
     #[test]
     fn bad_values_end_the_process_and_passwords_are_not_printed() {
         for bad in [
-            "--smtp-url=http://hunter2@x",
+            "--smtp-url=http://a:hunter2@x",
             "--smtp-url=hunter2",
+            "--smtp-url=smtp://a:hunter2@mail.example",
             "--notification-domain=a b",
             "--notification-domain=",
+            "--notification-attempts=0",
             "--smtp-from=nobody",
         ] {
-            let error = Line::try_parse_from(["x", bad]).unwrap_err();
-            // clap repeats the value it was given on the command line; what we say about it does not.
-            assert!(smtp_url("smtq://a:hunter2@b").unwrap_err().contains("smtp://"), "{error}");
+            let error = Line::try_parse_from(["x", bad]).unwrap_err().to_string();
+            let flag = bad.split_once('=').unwrap().0;
+            assert!(error.contains(flag) && !error.contains("hunter2"), "{error}");
         }
-        for good in ["smtp://localhost:2525", "smtps://a:hunter2@b", "smtp://a:hunter2@b:587?tls=required"] {
-            let line = Line::try_parse_from(["x", "--smtp-url", good]).unwrap();
-            assert!(!format!("{line:?}").contains("hunter2"));
-        }
+        let line = Line::try_parse_from(["x", "--smtp-url", "smtps://a:hunter2@b"]).unwrap();
+        assert!(!format!("{line:?}").contains("hunter2"));
     }
 }

@@ -19,26 +19,26 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// For logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// Tries to send it.
+    /// Tries to send it, in bounded time.
     async fn send(&self, due: &Due) -> Result<(), Unsent>;
 }
 
-/// Why a letter did not go.
+/// Why a letter did not go, or did not surely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unsent {
-    /// Nobody answered: it is not the letter's fault.
+    /// The sink does not work: it is not the letter's fault. Names nobody, so it may be logged.
     Away(String),
-    /// It was refused for now.
+    /// It was refused for now. The sink's own words, which may name the recipient.
     NotNow(String),
-    /// It will never be taken.
+    /// It will never be taken. The sink's own words, which may name the recipient.
     Never(String),
 }
 
 /// The sink that the settings name.
 pub(crate) fn open(settings: &Settings) -> Arc<dyn Sink> {
     let from = settings.smtp_from.clone();
-    match settings.smtp_url.as_ref().and_then(|url| smtp::Smtp::new(url, from.clone())) {
-        Some(smtp) => Arc::new(smtp),
+    match settings.smtp_url.clone() {
+        Some(server) => Arc::new(smtp::Smtp::new(server, from, settings.smtp_timeout)),
         None => Arc::new(file::Folder::new(settings.notification_outbox_dir.clone(), from)),
     }
 }

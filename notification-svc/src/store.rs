@@ -1,8 +1,12 @@
 //! Every statement of the service, and the rows it reads and writes. Decides nothing.
 //!
+//! What is due is told by the database's clock alone, because any number of processes look for it. A claim is named by
+//! the delivery, the number of its attempt and the time it was put off to: an outcome under a name that lapsed, or after
+//! a person has asked to send it again, changes nothing.
+//!
 //! Read next: `migrations/notifications/0001_first.sql`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chassis::sql::{Checked, Statement};
 use chrono::{DateTime, Utc};
@@ -43,7 +47,7 @@ type Insert = (
 static INSERT: Statement<Insert> = Statement::new(
     "insert into notifications.delivery \
        (delivery_id, order_id, version, template, recipient, subject, body, state, next_time, create_time) \
-     select d.*, 'QUEUED', $8, $8 \
+     select d.*, 'QUEUED', now(), $8 \
      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[]) as d",
 );
 
@@ -81,38 +85,41 @@ pub(crate) struct Due {
     pub(crate) recipient: String,
     pub(crate) subject: String,
     pub(crate) body: String,
-    /// Answers so far.
-    pub(crate) attempts: i32,
+    /// Which this is; the first is 1.
+    pub(crate) attempt: i32,
     pub(crate) create_time: DateTime<Utc>,
+    /// When the claim lapses.
+    pub(crate) until: DateTime<Utc>,
 }
 
-type DueRow = (Uuid, String, String, String, String, i32, DateTime<Utc>);
+type DueRow = (Uuid, String, String, String, String, i32, DateTime<Utc>, DateTime<Utc>);
 
-// Claimed by time: a sender that dies with deliveries in hand leaves them to others when that time has come.
-static CLAIM: Statement<(DateTime<Utc>, DateTime<Utc>, i64), DueRow> = Statement::new(
-    "update notifications.delivery d set next_time = $2 \
-     from (select delivery_id from notifications.delivery where state = 'QUEUED' and next_time <= $1 \
-           order by next_time limit $3 for update skip locked) as due \
+// Claimed by time: a sender that dies with deliveries in hand leaves them to others when that time has come. The attempt
+// counts from here, so that a letter that kills its sender is not tried for ever.
+static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
+    "update notifications.delivery d set next_time = now() + make_interval(secs => $1), attempts = d.attempts + 1 \
+     from (select delivery_id from notifications.delivery where state = 'QUEUED' and next_time <= now() \
+           order by next_time limit $2 for update skip locked) as due \
      where d.delivery_id = due.delivery_id \
-     returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time",
+     returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time, d.next_time",
 );
 
-/// Takes up to `limit` deliveries that are due `now`; nobody else takes them until `until`.
+/// Takes up to `limit` deliveries that are due; nobody else takes them for as long as `lease`.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
-    now: DateTime<Utc>,
-    until: DateTime<Utc>,
+    lease: Duration,
     limit: i64,
 ) -> sqlx::Result<Vec<Due>> {
-    let rows = CLAIM.all(connection, (now, until, limit)).await?;
-    let due = |(delivery_id, template, recipient, subject, body, attempts, create_time)| Due {
+    let rows = CLAIM.all(connection, (lease.as_secs_f64(), limit)).await?;
+    let due = |(delivery_id, template, recipient, subject, body, attempt, create_time, until)| Due {
         delivery_id,
         template,
         recipient,
         subject,
         body,
-        attempts,
+        attempt,
         create_time,
+        until,
     };
     Ok(rows.into_iter().map(due).collect())
 }
@@ -121,37 +128,38 @@ pub(crate) async fn claim(
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) id: Uuid,
+    /// As it was claimed.
+    pub(crate) attempt: i32,
+    /// As it was claimed.
+    pub(crate) until: DateTime<Utc>,
+    /// `SENT`, `FAILED`, or `QUEUED` for another attempt.
     pub(crate) state: &'static str,
-    pub(crate) attempts: i32,
-    pub(crate) next_time: Option<DateTime<Utc>>,
+    /// Before that attempt.
+    pub(crate) wait: Duration,
     pub(crate) error: Option<String>,
-    pub(crate) send_time: Option<DateTime<Utc>>,
 }
 
-#[rustfmt::skip]
-type Settle = (
-    Vec<Uuid>, Vec<String>, Vec<i32>, Vec<Option<DateTime<Utc>>>, Vec<Option<String>>, Vec<Option<DateTime<Utc>>>,
-);
+type Settle = (Vec<Uuid>, Vec<i32>, Vec<DateTime<Utc>>, Vec<String>, Vec<f64>, Vec<Option<String>>);
 
 static SETTLE: Statement<Settle> = Statement::new(
-    "update notifications.delivery d \
-     set state = s.state, attempts = s.attempts, next_time = s.next_time, last_error = s.last_error, \
-         send_time = s.send_time \
-     from unnest($1::uuid[], $2::text[], $3::integer[], $4::timestamptz[], $5::text[], $6::timestamptz[]) \
-       as s (delivery_id, state, attempts, next_time, last_error, send_time) \
-     where d.delivery_id = s.delivery_id and d.state = 'QUEUED'",
+    "update notifications.delivery d set state = s.state, last_error = s.last_error, \
+       next_time = case when s.state = 'QUEUED' then now() + make_interval(secs => s.wait) end, \
+       send_time = case when s.state = 'SENT' then now() else d.send_time end \
+     from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::text[], $5::float8[], $6::text[]) \
+       as s (delivery_id, attempt, until, state, wait, last_error) \
+     where d.delivery_id = s.delivery_id and d.state = 'QUEUED' and d.attempts = s.attempt and d.next_time = s.until",
 );
 
-/// Stores what became of deliveries.
-pub(crate) async fn settle(connection: &mut PgConnection, mut rows: Vec<Settled>) -> sqlx::Result<()> {
+/// Stores what became of deliveries in hand.
+pub(crate) async fn settle(connection: &mut PgConnection, rows: &mut [Settled]) -> sqlx::Result<()> {
     rows.sort_by_key(|row| row.id);
     let columns = (
-        each(&rows, |row| row.id),
-        each(&rows, |row| row.state.to_owned()),
-        each(&rows, |row| row.attempts),
-        each(&rows, |row| row.next_time),
-        each(&rows, |row| row.error.clone()),
-        each(&rows, |row| row.send_time),
+        each(rows, |row| row.id),
+        each(rows, |row| row.attempt),
+        each(rows, |row| row.until),
+        each(rows, |row| row.state.to_owned()),
+        each(rows, |row| row.wait.as_secs_f64()),
+        each(rows, |row| row.error.clone()),
     );
     SETTLE.run(connection, columns).await?;
     Ok(())
@@ -221,19 +229,15 @@ pub(crate) async fn list(
     Ok(rows.into_iter().map(read).collect())
 }
 
-static RESEND: Statement<(Uuid, DateTime<Utc>), Row> = Statement::new(
-    "update notifications.delivery set state = 'QUEUED', next_time = $2, attempts = 0, last_error = null \
+static RESEND: Statement<(Uuid,), Row> = Statement::new(
+    "update notifications.delivery set state = 'QUEUED', next_time = now(), attempts = 0, last_error = null \
      where delivery_id = $1 \
      returning delivery_id, order_id, template, recipient, subject, state, attempts, last_error, create_time, send_time",
 );
 
-/// Makes a delivery due again; none when it is not there.
-pub(crate) async fn resend(
-    connection: &mut PgConnection,
-    id: Uuid,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<Delivery>> {
-    Ok(RESEND.maybe(connection, (id, now)).await?.map(read))
+/// Makes a delivery due again, with all its attempts before it; none when it is not there.
+pub(crate) async fn resend(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Delivery>> {
+    Ok(RESEND.maybe(connection, (id,)).await?.map(read))
 }
 
 /// All of them, for the check.

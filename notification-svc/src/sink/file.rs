@@ -27,12 +27,21 @@ impl Folder {
 
     async fn write(&self, due: &Due, bytes: &[u8]) -> io::Result<()> {
         fs::create_dir_all(&self.folder).await?;
-        let whole = self.folder.join(format!("{}.eml", due.delivery_id));
-        let partial = self.folder.join(format!(".{}.partial", due.delivery_id));
-        let mut file = File::create(&partial).await?;
-        file.write_all(bytes).await?;
-        file.sync_all().await?;
-        fs::rename(partial, whole).await
+        // By time, so that a folder is read in order; the same at every attempt, so that a repeat replaces the file.
+        let name = format!("{}-{}", due.create_time.format("%Y%m%dT%H%M%S%.6fZ"), due.delivery_id);
+        // Two attempts that overlap (a claim that lapsed) must not write into one file.
+        let partial = self.folder.join(format!(".{name}.{}.partial", due.attempt));
+        let written = async {
+            let mut file = File::create(&partial).await?;
+            file.write_all(bytes).await?;
+            file.sync_all().await?;
+            fs::rename(&partial, self.folder.join(format!("{name}.eml"))).await
+        };
+        let written = written.await;
+        if written.is_err() {
+            let _ = fs::remove_file(&partial).await;
+        }
+        written
     }
 }
 

@@ -29,6 +29,7 @@ use types::OrderId;
 pub(crate) struct Bed {
     pub(crate) database: TestDatabase,
     pub(crate) folder: TempDir,
+    settings: Settings,
     pub(crate) one: Running,
 }
 
@@ -47,28 +48,26 @@ impl Drop for Running {
 
 impl Bed {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().unwrap();
         let database = TestDatabase::create(&[SCHEMA]).await;
-        let one = Running::on(&database, settings(&folder)).await;
-        Self { database, folder, one }
+        let mut settings =
+            Settings { notification_outbox_dir: folder.path().join("outbox"), ..Settings::default() };
+        change(&mut settings);
+        let one = Running::on(&database, settings.clone()).await;
+        Self { database, folder, settings, one }
     }
 
     pub(crate) async fn with_smtp(url: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let database = TestDatabase::create(&[SCHEMA]).await;
-        let settings = Settings { smtp_url: Some(url.parse().unwrap()), ..settings(&folder) };
-        let one = Running::on(&database, settings).await;
-        Self { database, folder, one }
+        Self::with(|settings| settings.smtp_url = Some(url.parse().unwrap())).await
     }
 
-    /// Another process on the same database and folder.
+    /// Another process on the same database, with the same settings.
     pub(crate) async fn another(&self) -> Running {
-        Running::on(&self.database, settings(&self.folder)).await
-    }
-
-    pub(crate) async fn another_with_smtp(&self, url: &str) -> Running {
-        let settings = Settings { smtp_url: Some(url.parse().unwrap()), ..settings(&self.folder) };
-        Running::on(&self.database, settings).await
+        Running::on(&self.database, self.settings.clone()).await
     }
 
     pub(crate) fn outbox(&self) -> PathBuf {
@@ -91,10 +90,6 @@ impl Bed {
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.database.connect().await).await.unwrap()
     }
-}
-
-fn settings(folder: &TempDir) -> Settings {
-    Settings { notification_outbox_dir: folder.path().join("outbox"), ..Settings::default() }
 }
 
 impl Running {

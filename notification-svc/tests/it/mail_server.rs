@@ -20,6 +20,12 @@ use tokio::{
 pub(crate) enum Answer {
     NotNow,
     Never,
+    /// It wants nothing from us, whoever it is for.
+    Blocked,
+    /// None at all; the connection stays open.
+    Silence,
+    /// The recipient is welcome, but the text is not taken.
+    TextNotNow,
 }
 
 /// What it was given.
@@ -36,6 +42,12 @@ struct Inner {
     mails: Mutex<Vec<Mail>>,
     hangs_up: AtomicBool,
     knocks: AtomicUsize,
+}
+
+impl Inner {
+    fn next_answer(&self) -> Option<Answer> {
+        self.answers.lock().unwrap().pop_front()
+    }
 }
 
 pub(crate) struct MailServer {
@@ -104,6 +116,7 @@ async fn converse(client: TcpStream, inner: &Inner) -> std::io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut lines = BufReader::new(read).lines();
     let mut mail = Mail::default();
+    let mut takes_text = true;
     write.write_all(b"220 test ESMTP\r\n").await?;
     while let Some(line) = lines.next_line().await? {
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
@@ -119,10 +132,13 @@ async fn converse(client: TcpStream, inner: &Inner) -> std::io::Result<()> {
                 "250 sender taken\r\n"
             }
             "RCPT" if mail.from.is_empty() => "503 MAIL comes first\r\n",
-            "RCPT" => match inner.answers.lock().unwrap().pop_front() {
+            "RCPT" => match inner.next_answer() {
                 Some(Answer::NotNow) => "451 the mailbox is busy\r\n",
                 Some(Answer::Never) => "550 there is no such mailbox\r\n",
-                None => {
+                Some(Answer::Blocked) => "554 5.7.1 <c_1@customers.invalid> your address is blocked\r\n",
+                Some(Answer::Silence) => std::future::pending().await,
+                answer @ (Some(Answer::TextNotNow) | None) => {
+                    takes_text = answer.is_none();
                     mail.to = address(rest);
                     "250 recipient taken\r\n"
                 }
@@ -137,8 +153,13 @@ async fn converse(client: TcpStream, inner: &Inner) -> std::io::Result<()> {
                     mail.data.push_str(line.strip_prefix('.').unwrap_or(&line));
                     mail.data.push('\n');
                 }
-                inner.mails.lock().unwrap().push(std::mem::take(&mut mail));
-                "250 taken\r\n"
+                let whole = std::mem::take(&mut mail);
+                if takes_text {
+                    inner.mails.lock().unwrap().push(whole);
+                    "250 taken\r\n"
+                } else {
+                    "451 the disk is full\r\n"
+                }
             }
             "QUIT" => {
                 write.write_all(b"221 bye\r\n").await?;

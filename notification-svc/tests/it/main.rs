@@ -8,6 +8,7 @@ mod desk;
 mod mail_server;
 mod recording;
 mod sending;
+mod trouble;
 
 #[tokio::test]
 async fn every_statement_fits_the_schema() {
