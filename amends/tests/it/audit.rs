@@ -1,13 +1,15 @@
 //! The auditor on worlds made by hand: nothing is found in a whole one, and each kind of damage is found by the
 //! invariant that it breaks.
 
+mod acknowledged;
+mod grace;
 mod world;
 
 use amends::audit::{self, Error, Invariant, Invariant::*, Options, Room, Sources};
 use types::PaymentId;
 use uuid::Uuid;
 
-use self::world::{World, broken, payment, shown};
+use self::world::{World, broken, payment};
 
 #[tokio::test]
 async fn every_statement_fits_the_schemas() {
@@ -419,112 +421,6 @@ async fn a_history_that_was_tampered_with_is_found() {
                 format!(
                     "update orchestrator.journal set events = '[{{}}]' where saga_id = '{}' and version = 2",
                     w.parked
-                )
-            },
-        ],
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_saga_is_given_its_time_and_no_more() {
-    let mut world = World::new().await;
-    let parked = world.parked;
-    let running = format!(
-        "update orchestrator.saga set state = 'RUNNING', reason = '' where saga_id = '{parked}'; \
-         update orchestrator.\"order\" set status = 'CREATED' where order_id = '{parked}'"
-    );
-    world.run(&running).await;
-    // Its deadline was in 1970.
-    assert_eq!(broken(&world.audit_as(&Options::default()).await, I5), 1);
-    let soon = chassis::clock::now().timestamp_millis();
-    let late = format!(
-        "update orchestrator.journal set events = replace(events, '1800000', '{soon}') where saga_id = '{parked}'"
-    );
-    world.run(&late).await;
-    let report = world.audit_as(&Options::default()).await;
-    assert!(report.is_clean(), "{:#?}", report.violations());
-}
-
-#[tokio::test]
-async fn what_has_just_ended_is_not_judged_yet() {
-    let mut world = World::new().await;
-    let refused = world.refused;
-    world.run(&format!("update orchestrator.saga set update_time = now() where saga_id = '{refused}'")).await;
-    world
-        .run(&format!(
-            "update orders.document set back_outcome = null, back_reply = null where saga_id = '{refused}'"
-        ))
-        .await;
-    assert!(world.audit_as(&Options::default()).await.is_clean());
-    assert!(!world.audit().await.is_clean());
-}
-
-async fn acknowledged(world: &World, lines: &str) -> Result<audit::Report, Error> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("acknowledged.jsonl");
-    std::fs::write(&path, lines).unwrap();
-    let options = Options { quiescent: true, acknowledged: Some(path), ..Options::default() };
-    audit::run(&world.sources(), &options).await
-}
-
-fn line(key: &str, fingerprint: &str, order: Uuid) -> String {
-    format!("{{\"key\":\"{key}\",\"fingerprint\":\"{fingerprint}\",\"order_id\":\"{}\"}}\n", shown(order))
-}
-
-#[tokio::test]
-async fn what_was_acknowledged_is_held_against_what_is_there() {
-    let mut world = World::new().await;
-    let (one, two) = (world.completed, world.refused);
-    let good = line(&format!("key-{one}"), "f1", one).repeat(2) + &line("of-the-client", "f2", two);
-    let report = acknowledged(&world, &good).await.unwrap();
-    assert!(report.is_clean(), "{:#?}", report.violations());
-    assert_eq!(report.judged(I7).unwrap().checked, 3);
-
-    let missing = acknowledged(&world, &line("k", "f", Uuid::from_u128(7))).await.unwrap();
-    assert_eq!((broken(&missing, I7), broken(&missing, I8)), (1, 0));
-    for bad in [
-        // The key stands for another order; one key for two; two keys for one; one key with two bodies.
-        line(&format!("key-{one}"), "f", two),
-        line("k", "f", one) + &line("k", "f", two),
-        line("k", "f", one) + &line("l", "f", one),
-        line("k", "f", one) + &line("k", "g", one),
-    ] {
-        let report = acknowledged(&world, &bad).await.unwrap();
-        assert_eq!((broken(&report, I7), broken(&report, I8)), (0, 1), "{bad}");
-    }
-
-    let cut = acknowledged(&world, &(line("k", "f", one) + "{\"key\":\"l")).await.unwrap();
-    assert!(cut.is_clean() && cut.judged(I7).unwrap().information.first[0].contains("cut off"));
-    let wrong = acknowledged(&world, "{\"key\":\"l\n").await.unwrap_err();
-    assert!(matches!(wrong, Error::Line { line: 1, .. }), "{wrong}");
-
-    world.run(&format!("delete from orchestrator.\"order\" where order_id = '{two}'")).await;
-    let report = world.audit().await;
-    assert!(broken(&report, I8) > 0, "a key without its order");
-}
-
-#[tokio::test]
-async fn a_stored_key_that_points_elsewhere_is_found() {
-    found(
-        I8,
-        &[
-            &|w| {
-                format!(
-                    "update orchestrator.idempotency_key set order_id = '{}' where order_id = '{}'",
-                    w.completed, w.refused
-                )
-            },
-            &|w| {
-                format!(
-                    "update orchestrator.\"order\" set merchant_id = 'm_2' where order_id = '{}'",
-                    w.completed
-                )
-            },
-            &|w| {
-                format!(
-                    "update orchestrator.idempotency_key set order_id = gen_random_uuid() where order_id = '{}'",
-                    w.refused
                 )
             },
         ],
