@@ -56,7 +56,8 @@ async fn a_folder_that_cannot_be_written_is_tried_until_it_can() {
     assert!(waiting.last_error.contains("outbox"), "{}", waiting.last_error);
     std::fs::remove_file(bed.outbox()).unwrap();
     let sent = bed.one.until(&order, DeliveryState::Sent).await;
-    assert!(sent.attempts >= 3 && sent.last_error.is_empty(), "{sent:?}");
+    // The second may have been under way when the file went.
+    assert!(sent.attempts >= 2 && sent.last_error.is_empty(), "{sent:?}");
     assert_eq!(bed.letters().len(), 1);
 }
 
@@ -92,8 +93,8 @@ async fn a_refusal_for_now_is_tried_again_later_and_one_for_ever_is_not() {
     let order = new_order();
     bed.one.say(&about(order, OrderStatus::Completed)).await;
     let order = order.to_string();
-    let waiting = bed.one.until_it(&order, |delivery| delivery.attempts == 1).await;
-    assert_eq!(waiting.state(), DeliveryState::Queued);
+    let waiting = bed.one.until_it(&order, |delivery| !delivery.last_error.is_empty()).await;
+    assert_eq!((waiting.state(), waiting.attempts), (DeliveryState::Queued, 1));
     assert!(waiting.last_error.contains("mailbox is busy"), "{}", waiting.last_error);
     assert!(server.mails().is_empty());
     // When the wait is over:
