@@ -50,8 +50,6 @@ Examples:
 pub(crate) struct Audit {
     #[command(flatten)]
     place: Place,
-    #[command(flatten, next_help_heading = "Databases")]
-    databases: Databases,
     /// Nothing moves any more: judge everything, and call whatever is still open or unsent a violation
     #[arg(long)]
     quiescent: bool,
@@ -70,6 +68,8 @@ pub(crate) struct Audit {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten, next_help_heading = "Databases")]
+    databases: Databases,
 }
 
 #[derive(Debug, Args)]
