@@ -16,6 +16,7 @@ fn statements() -> Vec<(&'static str, Vec<&'static dyn Checked>)> {
         ("payment-svc", payment_svc::statements()),
         ("ledger-svc", ledger_svc::statements()),
         ("notification-svc", notification_svc::statements()),
+        ("amends", amends::audit::statements()),
     ]
 }
 
