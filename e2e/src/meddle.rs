@@ -8,9 +8,10 @@ use std::{
 use async_trait::async_trait;
 use chassis::{
     bus::{Bus, Error, Handler, Message, Published, Queue},
-    grpc::Callee,
+    grpc::{CallError, Callee},
 };
 use http_body_util::{BodyExt as _, Full};
+use prost::Message as _;
 use tonic::{Status, body::Body};
 use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
@@ -23,11 +24,13 @@ pub enum Meddling {
     LoseFirstAnswer,
     /// The first call of each method never arrives.
     LoseFirstCall,
+    /// Nothing; but how many items each booking had is noted.
+    Watch,
 }
 
 /// Counts what was done, by method.
 #[derive(Debug, Clone, Default)]
-pub struct Record(Arc<Mutex<HashMap<String, usize>>>);
+pub struct Record(Arc<Mutex<HashMap<String, usize>>>, Arc<Mutex<Vec<usize>>>);
 
 impl Record {
     fn count(&self, method: &str) -> usize {
@@ -35,6 +38,21 @@ impl Record {
         let count = counts.entry(method.to_owned()).or_default();
         *count += 1;
         *count
+    }
+
+    fn note(&self, method: &str, body: &[u8]) {
+        if method.ends_with("LedgerSteps/Post")
+            && let Some(message) = body.get(5..)
+            && let Ok(request) = proto::ledger::v1::PostRequest::decode(message)
+        {
+            self.1.lock().unwrap().push(request.items.len());
+        }
+    }
+
+    /// How many items each exchange of bookings had, in order.
+    #[must_use]
+    pub fn bookings(&self) -> Vec<usize> {
+        self.1.lock().unwrap().clone()
     }
 
     /// The methods that were meddled with.
@@ -46,13 +64,17 @@ impl Record {
     }
 }
 
-async fn send(callee: Callee, parts: http::request::Parts, body: bytes::Bytes) -> http::Response<Body> {
+async fn send(
+    callee: Callee,
+    parts: http::request::Parts,
+    body: bytes::Bytes,
+) -> Result<http::Response<Body>, CallError> {
     let mut request = http::Request::new(Body::new(Full::new(body)));
     *request.method_mut() = parts.method;
     *request.uri_mut() = parts.uri;
     *request.version_mut() = parts.version;
     *request.headers_mut() = parts.headers;
-    callee.oneshot(request).await.unwrap_or_else(|e| Status::unavailable(format!("{e:?}")).into_http())
+    callee.oneshot(request).await
 }
 
 /// A callee whose step calls are meddled with.
@@ -65,22 +87,25 @@ pub(crate) fn meddle(callee: Callee, meddling: Meddling, record: Record) -> Call
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             if !path.contains("Steps/") {
-                return Ok(send(callee, parts, body).await);
+                return send(callee, parts, body).await;
             }
             let nth = record.count(&path);
+            record.note(&path, &body);
             Ok(match meddling {
                 Meddling::LoseFirstCall if nth == 1 => Status::unknown("the call was lost").into_http(),
                 Meddling::LoseFirstAnswer if nth == 1 => {
-                    let answer = send(callee, parts, body).await;
+                    let answer = send(callee, parts, body).await?;
                     let _ = answer.into_body().collect().await;
                     Status::unknown("the answer was lost").into_http()
                 }
                 Meddling::Repeat => {
-                    let first = send(callee.clone(), parts.clone(), body.clone()).await;
+                    let first = send(callee.clone(), parts.clone(), body.clone()).await?;
                     let _ = first.into_body().collect().await;
-                    send(callee, parts, body).await
+                    send(callee, parts, body).await?
                 }
-                Meddling::LoseFirstCall | Meddling::LoseFirstAnswer => send(callee, parts, body).await,
+                Meddling::LoseFirstCall | Meddling::LoseFirstAnswer | Meddling::Watch => {
+                    send(callee, parts, body).await?
+                }
             })
         }
     }))

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use e2e::{Kind, Spec, World, eventually};
+use e2e::{Builder, BusKind, Kind, Meddling, Record, Spec, World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_wait_behind_the_breaker_and_complete_when_the_participant_is_back() {
-    let mut world = World::local().await;
+    let record = Record::default();
+    let mut world = Builder::new(BusKind::Local).meddling(Meddling::Watch, &record).start().await;
     world.take_down(Kind::Ledger).await;
     let mut orders = Vec::new();
     for _ in 0..10 {
@@ -18,7 +19,11 @@ async fn orders_wait_behind_the_breaker_and_complete_when_the_participant_is_bac
         (post(&saga).breaker == "OPEN").then_some(())
     })
     .await;
+    let before = record.bookings().len();
     tokio::time::sleep(Duration::from_secs(30)).await;
+    // Ten orders wait, and only probes go out: half open admits three.
+    let probes = record.bookings().split_off(before);
+    assert!(!probes.is_empty() && probes.iter().all(|items| *items <= 3), "{probes:?}");
     for order in &orders {
         assert_eq!(world.order(&order.order_id).await.status_reason, "");
     }
@@ -36,7 +41,7 @@ async fn orders_wait_behind_the_breaker_and_complete_when_the_participant_is_bac
 #[tokio::test(flavor = "multi_thread")]
 async fn past_its_deadline_an_order_that_waits_for_a_participant_turns_round() {
     let short = |s: &mut amends::stack::Settings| s.orchestrator.order_deadline = Duration::from_secs(4);
-    let mut world = e2e::Builder::new(e2e::BusKind::Local).settings(short).start().await;
+    let mut world = Builder::new(BusKind::Local).settings(short).start().await;
     world.take_down(Kind::Payment).await;
     let order = world.create(&Spec::of(2)).await;
     eventually("it turned round", || async {
