@@ -14,6 +14,7 @@
 )]
 
 mod clients;
+pub mod load;
 mod meddle;
 mod node;
 pub mod process;

@@ -1,26 +1,21 @@
 //! The real binary: killed at any moment, stopped past its lease, woken.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use chassis::grpc::Callee;
 use e2e::{
     Builder, BusKind, Kind, Spec, eventually, eventually_within,
+    load::{Doors, Line, Pace, Shop},
     process::{self, Process, folder},
 };
 use proto::{
     inventory::v1::{GetStockRequest, inventory_client::InventoryClient},
     notification::v1::{DeliveryState, ListDeliveriesRequest, notifications_client::NotificationsClient},
     order::v1::{CancelOrderRequest, GetOrderRequest, Order, OrderStatus, orders_client::OrdersClient},
-    risk::v1::{DecideReviewRequest, DenyRequest, reviews_client::ReviewsClient, rules_client::RulesClient},
+    risk::v1::{DecideReviewRequest, reviews_client::ReviewsClient},
     saga::v1::{GetSagaRequest, SagaState, sagas_client::SagasClient},
 };
 use sqlx::{Connection as _, Executor as _, PgConnection};
-use tokio::sync::{Mutex, RwLock};
 
 /// Fast enough for a test: the provider is given up on in seconds.
 const QUICK: [&str; 12] = [
@@ -167,105 +162,41 @@ async fn a_command_committed_before_kill_minus_nine_is_delivered_after_the_resta
     up.terminate().await;
 }
 
-/// What a client knows: which order each of its keys stands for.
-#[derive(Default)]
-struct Acknowledged(Mutex<BTreeMap<String, String>>);
-
-/// A shop that sends every kind of order and, when the line breaks, sends it again with the same key.
-async fn shop(line: Arc<RwLock<Callee>>, acknowledged: Arc<Acknowledged>, spec: Spec) {
-    eventually_within(Duration::from_secs(180), "the order is acknowledged", || async {
-        let callee = line.read().await.clone();
-        let answer = OrdersClient::new(callee).create_order(spec.request()).await.ok()?.into_inner();
-        let mut known = acknowledged.0.lock().await;
-        let before = known.insert(spec.key.clone(), answer.order_id.clone());
-        assert!(before.is_none_or(|before| before == answer.order_id), "one key, one order");
-        Some(())
-    })
-    .await;
-}
-
-fn mixed(i: usize) -> Spec {
-    let spec = Spec::of(1).customer(&format!("c_{}", i % 40));
-    match i % 10 {
-        0 => spec.token("tok_decline"),
-        1 => spec.line("P1002", 1_000_000),
-        2 => spec.token("tok_timeout_after"),
-        3 => spec.token("tok_slow"),
-        4 => spec.customer("c_denied"),
-        5 if i % 50 == 5 => Spec::of(900),
-        6 => spec.token("tok_insufficient_funds"),
-        7 => spec.token("tok_error_once"),
-        _ => spec,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_orders_reach_one_end_though_the_process_is_killed_three_times() {
     let count: usize = std::env::var("AMENDS_E2E_ORDERS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let data = folder("chaos");
-    let up = Process::up(&data, &QUICK).await;
-    let deny = DenyRequest { customer_id: "c_denied".into(), reason: "x".into() };
-    RulesClient::new(up.callee()).deny(deny).await.unwrap();
-    let line = Arc::new(RwLock::new(up.callee()));
-    let acknowledged = Arc::new(Acknowledged::default());
-    let places = Arc::new(tokio::sync::Semaphore::new(32));
-    let mut shops = tokio::task::JoinSet::new();
-    for i in 0..count {
-        let (line, acknowledged, places) =
-            (Arc::clone(&line), Arc::clone(&acknowledged), Arc::clone(&places));
-        shops.spawn(async move {
-            let _place = places.acquire().await.unwrap();
-            shop(line, acknowledged, mixed(i)).await;
-        });
-    }
+    // Short enough that a review nobody decides is seen to expire, long enough to decide one in spite of a restart.
+    let flags = [&QUICK[..], &["--risk-review-deadline", "15s"]].concat();
+    let up = Process::up(&data, &flags).await;
+    let line = Line::to(Doors::all_at(&up.callee()));
+    line.doors().prepare().await.unwrap();
+    let shop = Shop::at(&line);
+    let selling = tokio::spawn({
+        let shop = shop.clone();
+        async move { shop.sell(count, Pace { places: 32, per_second: None }).await }
+    });
     let mut running = Some(up);
     for kill in 1..=3 {
-        // After a third of the orders each, and a random moment more.
+        // After a fifth of the orders each, and a random moment more.
         eventually_within(Duration::from_secs(120), "orders are on their way", || async {
-            (acknowledged.0.lock().await.len() >= count * kill / 5).then_some(())
+            (shop.acknowledged() >= count * kill / 5).then_some(())
         })
         .await;
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..400))).await;
         running.take().unwrap().kill().await;
-        let up = Process::up(&data, &QUICK).await;
-        *line.write().await = up.callee();
+        let up = Process::up(&data, &flags).await;
+        line.moved(Doors::all_at(&up.callee()));
         running = Some(up);
     }
-    while let Some(done) = shops.join_next().await {
-        done.unwrap();
-    }
-    let up = running.unwrap();
-    let known = acknowledged.0.lock().await.clone();
-    assert_eq!(known.len(), count);
-    let mut seen = BTreeSet::new();
-    for order_id in known.values() {
-        let current = order(&up.callee(), order_id).await.unwrap();
-        if current.status() == OrderStatus::UnderReview {
-            let approve = rand::random();
-            let decision = DecideReviewRequest {
-                saga_id: current.saga_id.clone(),
-                approve,
-                reviewer: "ada".into(),
-                reason: "looked".into(),
-            };
-            ReviewsClient::new(up.callee()).decide_review(decision).await.unwrap();
-        }
-        let ended = ends(&up.callee(), order_id).await;
-        seen.insert(format!("{}{}", ended.status().as_str_name(), ended.status_reason));
-    }
-    for needed in ["COMPLETED", "CANCELLEDCARD_DECLINED", "CANCELLEDOUT_OF_STOCK", "CANCELLEDRISK_DENIED"] {
-        assert!(seen.contains(needed), "the run is void: {needed} was not seen in {seen:?}");
-    }
+    selling.await.unwrap();
+    assert_eq!(shop.acknowledged(), count);
+    let ends = shop.ends(Duration::from_secs(120)).await;
+    eprintln!("{ends:?}");
     let file = data.join("acknowledged.jsonl");
-    let lines: String = known
-        .iter()
-        .map(|(key, order_id)| {
-            format!("{{\"key\":\"{key}\",\"fingerprint\":\"{key}\",\"order_id\":\"{order_id}\"}}\n")
-        })
-        .collect();
-    std::fs::write(&file, lines).unwrap();
+    shop.write_acknowledged(&file);
     audit(&data, &["--acknowledged", file.to_str().unwrap()]).await;
-    up.terminate().await;
+    running.unwrap().terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,223 @@
+//! A shop that sends orders until they are acknowledged, and remembers what it was told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use proto::{
+    order::v1::{CancelOrderRequest, GetOrderRequest, Order, OrderStatus, orders_client::OrdersClient},
+    risk::v1::{DecideReviewRequest, reviews_client::ReviewsClient},
+};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+use tonic::{Code, Status};
+
+use super::{Kind, Line, Then};
+use crate::{Spec, eventually_within};
+
+/// Whatever was killed is back long before.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How fast orders are sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// This many at most are waiting for their acknowledgement.
+    pub places: usize,
+    /// At most this many a second; none: as fast as they are acknowledged.
+    pub per_second: Option<u32>,
+}
+
+/// What an order came to, as the shop sees it.
+pub type End = String;
+
+/// An acknowledged order.
+#[derive(Debug, Clone)]
+struct Known {
+    kind: Kind,
+    order_id: String,
+}
+
+/// The shop. Cheap to clone.
+#[derive(Clone)]
+pub struct Shop {
+    line: Line,
+    known: Arc<Mutex<BTreeMap<String, Known>>>,
+    failed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Shop {
+    #[must_use]
+    pub fn at(line: &Line) -> Self {
+        Self { line: line.clone(), known: Arc::default(), failed: Arc::default() }
+    }
+
+    /// Orders acknowledged so far.
+    #[must_use]
+    pub fn acknowledged(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Calls that failed, and were sent again.
+    #[must_use]
+    pub fn failed(&self) -> Vec<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends `count` orders of the mix and does to each what its kind says.
+    pub async fn sell(&self, count: usize, pace: Pace) {
+        let places = Arc::new(Semaphore::new(pace.places));
+        let mut clock = pace.per_second.map(|rate| {
+            let mut clock = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
+            clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            clock
+        });
+        let mut customers = JoinSet::new();
+        for i in 0..count {
+            if let Some(clock) = &mut clock {
+                clock.tick().await;
+            }
+            let place = Arc::clone(&places).acquire_owned().await.unwrap();
+            let shop = self.clone();
+            customers.spawn(async move {
+                let kind = Kind::of(i);
+                let order = shop.order(kind, &kind.spec(i)).await;
+                drop(place);
+                shop.then(kind, &order).await;
+            });
+            while let Some(done) = customers.try_join_next() {
+                done.unwrap();
+            }
+        }
+        while let Some(done) = customers.join_next().await {
+            done.unwrap();
+        }
+    }
+
+    fn note(&self, call: &str, status: &Status) {
+        let text = format!("{call}: {:?}: {}", status.code(), status.message());
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// Sends one order until it is acknowledged.
+    async fn order(&self, kind: Kind, spec: &Spec) -> Order {
+        eventually_within(PATIENCE, "the order is acknowledged", || async {
+            let answer = OrdersClient::new(self.line.orchestrator()).create_order(spec.request()).await;
+            let order = answer.map_err(|status| self.note("CreateOrder", &status)).ok()?.into_inner();
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let order_id = order.order_id.clone();
+            let before = known.insert(spec.key.clone(), Known { kind, order_id });
+            assert!(before.is_none_or(|before| before.order_id == order.order_id), "one key, one order");
+            drop(known);
+            Some(order)
+        })
+        .await
+    }
+
+    async fn then(&self, kind: Kind, order: &Order) {
+        match kind.then() {
+            Then::Nothing => {}
+            Then::Decide { approve } => self.decide(order, approve).await,
+            Then::Cancel => self.cancel(order).await,
+        }
+    }
+
+    /// Says it until somebody heard it. What comes too late was heard too.
+    async fn say<F>(&self, call: &str, mut say: impl FnMut() -> F)
+    where
+        F: Future<Output = Result<(), Status>>,
+    {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match say().await {
+                Ok(()) => return,
+                Err(status) if status.code() == Code::FailedPrecondition => return,
+                // The screening is on its way still.
+                Err(status) if status.code() == Code::NotFound => {}
+                Err(status) => self.note(call, &status),
+            }
+            assert!(Instant::now() < until, "{call} was not heard within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn decide(&self, order: &Order, approve: bool) {
+        self.say("DecideReview", || async {
+            let decision = DecideReviewRequest {
+                saga_id: order.saga_id.clone(),
+                approve,
+                reviewer: "ada".into(),
+                reason: "looked".into(),
+            };
+            ReviewsClient::new(self.line.doors().risk).decide_review(decision).await.map(|_| ())
+        })
+        .await;
+    }
+
+    async fn cancel(&self, order: &Order) {
+        self.say("CancelOrder", || async {
+            let cancel =
+                CancelOrderRequest { order_id: order.order_id.clone(), reason: "changed my mind".into() };
+            OrdersClient::new(self.line.orchestrator()).cancel_order(cancel).await.map(|_| ())
+        })
+        .await;
+    }
+
+    /// Waits for the end of every order and judges it by its kind: how often which kind came to which end.
+    ///
+    /// # Panics
+    /// When an order does not end within `limit`, or as its kind never may; and, as the run is then void, when the
+    /// end that a kind is there for was not seen.
+    pub async fn ends(&self, limit: Duration) -> BTreeMap<(Kind, End), usize> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let until = Instant::now() + limit;
+        let mut seen: BTreeMap<(Kind, End), usize> = BTreeMap::new();
+        for Known { kind, order_id } in known.values() {
+            let end = self.end(order_id, until).await;
+            assert!(kind.allows(&end), "{order_id}, {kind:?}, ended as {end}");
+            *seen.entry((*kind, end)).or_default() += 1;
+        }
+        let sent: BTreeSet<Kind> = known.values().map(|known| known.kind).collect();
+        for kind in Kind::ALL {
+            assert!(
+                sent.contains(&kind) && seen.contains_key(&(kind, kind.needed().to_owned())),
+                "the run is void: {kind:?} was not seen to end as {} in {seen:?}",
+                kind.needed()
+            );
+        }
+        seen
+    }
+
+    async fn end(&self, order_id: &str, until: Instant) -> End {
+        let left = until.saturating_duration_since(Instant::now());
+        let what = format!("{order_id} ends");
+        eventually_within(left, &what, || async {
+            let request = GetOrderRequest { order_id: order_id.to_owned() };
+            let order =
+                OrdersClient::new(self.line.orchestrator()).get_order(request).await.ok()?.into_inner();
+            match order.status() {
+                OrderStatus::Completed => Some("COMPLETED".to_owned()),
+                OrderStatus::Cancelled => Some(order.status_reason),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    /// What this shop knows, for `amends audit --acknowledged`.
+    pub fn write_acknowledged(&self, file: &Path) {
+        let mut lines = String::new();
+        for (key, Known { order_id, .. }) in self.known.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            let line = format!("{{\"key\":\"{key}\",\"fingerprint\":\"{key}\",\"order_id\":\"{order_id}\"}}");
+            writeln!(lines, "{line}").unwrap();
+        }
+        std::fs::write(file, lines).unwrap();
+    }
+}
