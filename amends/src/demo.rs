@@ -47,8 +47,16 @@ pub async fn is_wanted(services: &Callee) -> Result<bool, Status> {
 /// # Errors
 /// What a service said.
 pub async fn fill(services: &Callee) -> Result<(), Status> {
-    let mut catalog = CatalogClient::new(services.clone());
-    let mut inventory = InventoryClient::new(services.clone());
+    fill_at(services, services).await
+}
+
+/// The same where order-svc and inventory-svc have doors of their own.
+///
+/// # Errors
+/// What a service said.
+pub async fn fill_at(order: &Callee, inventory: &Callee) -> Result<(), Status> {
+    let mut catalog = CatalogClient::new(order.clone());
+    let mut inventory = InventoryClient::new(inventory.clone());
     for (sku, title, eur, usd, jpy) in GOODS {
         for (currency, minor_units) in [("EUR", eur), ("USD", usd), ("JPY", jpy)] {
             let unit_price = Some(Money { minor_units, currency_code: currency.to_owned() });

@@ -13,11 +13,13 @@
     reason = "a harness fails by panicking, and speaks of things by their names"
 )]
 
+pub mod chaos;
 mod clients;
 pub mod load;
 mod meddle;
 mod node;
 pub mod process;
+pub mod stack;
 mod world;
 
 use std::{future::Future, time::Duration};

@@ -25,6 +25,15 @@ pub fn folder(name: &str) -> PathBuf {
     path
 }
 
+/// How a binary is started.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// Its lines go to our standard error behind this; without it they are kept for the day it does not start.
+    pub label: Option<String>,
+}
+
 /// A running binary.
 pub struct Process {
     child: Child,
@@ -35,32 +44,58 @@ pub struct Process {
 impl Process {
     /// Starts `amends` with these arguments and waits for its line `ready`.
     pub async fn start(arguments: &[&str], environment: &[(&str, String)]) -> Self {
+        let launch = Launch {
+            arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
+            environment: environment.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+            label: std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| String::new()),
+        };
+        Self::launch(&launch).await.unwrap_or_else(|said| panic!("it did not start:\n{said}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// What it said before it ended.
+    pub async fn launch(launch: &Launch) -> Result<Self, String> {
         let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
-        command.args(arguments).envs(environment.iter().map(|(k, v)| (k, v)));
+        command.args(&launch.arguments).envs(launch.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (tell, told) = oneshot::channel();
+        let label = launch.label.clone();
         // Read to its end, or the process would block on a full pipe.
         tokio::spawn(async move {
             let (mut tell, mut said) = (Some(tell), Vec::new());
             while let Ok(Some(line)) = lines.next_line().await {
-                if std::env::var("AMENDS_TEST_VERBOSE").is_ok() {
-                    eprintln!("| {line}");
+                if let Some(label) = &label {
+                    eprintln!("{label}| {line}");
                 }
                 if let Some(rest) = line.strip_prefix("ready ") {
                     let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
                     let addresses = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
                     tell.take().map(|tell: oneshot::Sender<_>| tell.send(Ok(addresses)));
                 }
-                said.push(line);
+                if tell.is_some() {
+                    said.push(line);
+                }
             }
             tell.map(|tell| tell.send(Err(said.join("\n"))));
         });
-        let addresses =
-            tokio::time::timeout(Duration::from_secs(90), told).await.expect("ready in time").unwrap();
-        let addresses = addresses.unwrap_or_else(|said: String| panic!("it did not start:\n{said}"));
-        Self { child, addresses }
+        let told = tokio::time::timeout(Duration::from_secs(90), told).await;
+        let addresses = told.map_err(|_| "it is not ready after 90 s".to_owned())?.unwrap()?;
+        Ok(Self { child, addresses })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Its exit code, or the signal's name, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<String> {
+        self.child.try_wait().unwrap().map(|status| status.to_string())
     }
 
     /// `amends up` over a folder.

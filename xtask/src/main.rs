@@ -13,6 +13,7 @@ mod port;
 mod postgres;
 mod rabbitmq;
 mod redis;
+mod rig;
 mod service;
 mod services;
 mod stop;
@@ -29,6 +30,9 @@ Usage: cargo xtask <command> [-- args]
 Commands:
   up [-- args]    make sure Postgres is installed, build `amends`, and become `amends up` (everything in one process,
                   its data in .amends/)
+  stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C
+  demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
+  chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
@@ -40,6 +44,7 @@ Options:
 Examples:
   cargo xtask up                                   see it run; Ctrl-C stops it, the data stays
   cargo xtask up -- --help                         what `amends up` can be told
+  cargo xtask chaos -- --minutes 5 --orders 10000  each process killed three times
   cargo xtask test                                 every test of the workspace
   cargo xtask test -- -p inventory-svc             the tests of one crate
   cargo xtask test -- a_declined_card -- --nocapture
@@ -63,6 +68,8 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
+        "stack" | "chaos" => rig::run(&command, &args),
+        "demo" => rig::demo(&args),
         "tidy" => ci::tidy(&args),
         "ci" => ci::run(),
         "services" => services::stay(),

@@ -108,7 +108,7 @@ impl Services {
     }
 
     /// Fails as soon as one of them is gone; nobody else would say why the tests hang.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         for launched in [&self.postgres, &self.rabbitmq, &self.redis] {
             if launched.has_ended() {
                 let log = launched.service.log_end();

@@ -50,12 +50,14 @@ pub struct Shop {
     line: Line,
     known: Arc<Mutex<BTreeMap<String, Known>>>,
     failed: Arc<Mutex<Vec<String>>>,
+    /// From creation to end of what needed nobody, in milliseconds.
+    plain: Arc<Mutex<Vec<i64>>>,
 }
 
 impl Shop {
     #[must_use]
     pub fn at(line: &Line) -> Self {
-        Self { line: line.clone(), known: Arc::default(), failed: Arc::default() }
+        Self { line: line.clone(), known: Arc::default(), failed: Arc::default(), plain: Arc::default() }
     }
 
     /// Orders acknowledged so far.
@@ -179,7 +181,10 @@ impl Shop {
         let until = Instant::now() + limit;
         let mut seen: BTreeMap<(Kind, End), usize> = BTreeMap::new();
         for Known { kind, order_id } in known.values() {
-            let end = self.end(order_id, until).await;
+            let (end, time) = self.end(order_id, until).await;
+            if *kind == Kind::Plain {
+                self.plain.lock().unwrap_or_else(PoisonError::into_inner).push(time);
+            }
             assert!(kind.allows(&end), "{order_id}, {kind:?}, ended as {end}");
             *seen.entry((*kind, end)).or_default() += 1;
         }
@@ -194,20 +199,35 @@ impl Shop {
         seen
     }
 
-    async fn end(&self, order_id: &str, until: Instant) -> End {
+    /// The end of an order, and how long it took in milliseconds.
+    async fn end(&self, order_id: &str, until: Instant) -> (End, i64) {
         let left = until.saturating_duration_since(Instant::now());
         let what = format!("{order_id} ends");
         eventually_within(left, &what, || async {
             let request = GetOrderRequest { order_id: order_id.to_owned() };
             let order =
                 OrdersClient::new(self.line.orchestrator()).get_order(request).await.ok()?.into_inner();
-            match order.status() {
-                OrderStatus::Completed => Some("COMPLETED".to_owned()),
-                OrderStatus::Cancelled => Some(order.status_reason),
-                _ => None,
-            }
+            let end = match order.status() {
+                OrderStatus::Completed => "COMPLETED".to_owned(),
+                OrderStatus::Cancelled => order.status_reason,
+                _ => return None,
+            };
+            let ms = |time: Option<prost_types::Timestamp>| {
+                time.map_or(0, |t| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000)
+            };
+            Some((end, ms(order.update_time) - ms(order.create_time)))
         })
         .await
+    }
+
+    /// From creation to end of the plain orders, in milliseconds: median, 99 of 100, longest.
+    #[must_use]
+    pub fn plain_times(&self) -> (i64, i64, i64) {
+        let mut times = self.plain.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        times.sort_unstable();
+        let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+        let at = |part| at(part).copied().unwrap_or_default();
+        (at(50), at(99), at(100))
     }
 
     /// What this shop knows, for `amends audit --acknowledged`.

@@ -1,0 +1,41 @@
+//! The stack by hand: started by `cargo xtask stack` and `cargo xtask chaos`, which bring the databases and brokers.
+//!
+//! Read next: `stack.rs` here, and `e2e::stack`.
+
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool for people; it fails by panicking"
+)]
+
+mod chaos;
+mod stack;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every service as a process of its own, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts the stack, shows what its processes say, and stops it in order on Ctrl-C
+    Stack(stack::Stack),
+    /// Sends orders of every kind over the stack and kills its processes at random; the auditor has the last word
+    Chaos(chaos::Chaos),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Stack(stack) => stack.run().await,
+        Command::Chaos(chaos) => chaos.run().await,
+    }
+}

@@ -1,0 +1,106 @@
+//! `cargo xtask stack` and `cargo xtask chaos`: private Postgres, RabbitMQ and Redis, then the program of `e2e` that starts
+//! every service as a process of its own.
+//!
+//! Only that program is told to stop; it stops its processes in order. Read next: `e2e/src/stack.rs`.
+#![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::cargo;
+use crate::machine::Machine;
+use crate::service::has_ended;
+use crate::services::Services;
+use crate::stop::Stop;
+
+/// Eight processes may take their grace of 20 s, one after another only in the worst case.
+const GRACE: Duration = Duration::from_secs(90);
+
+pub(crate) fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
+    run_with(command, arguments, &Stop::listen()?)
+}
+
+pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Result<ExitCode> {
+    let machine = Machine::prepare(stop)?;
+    // As `test` builds them, so that nothing is compiled twice.
+    let build = ["build", "-p", "amends", "-p", "e2e", "--tests", "--bin", "amends", "--bin", "rig"];
+    let status = cargo::run(cargo::command(&build), stop)?;
+    if !status.success() {
+        return Ok(cargo::exit_code(status));
+    }
+    let amends = cargo::amends_binary()?;
+    let mut rig = Command::new(amends.with_file_name("rig"));
+    rig.arg(command).args(arguments);
+    if arguments.iter().any(|word| word == "-h" || word == "--help") {
+        // `exec` returns only if it failed.
+        return Err(rig.exec()).context("cannot start the program that was just built");
+    }
+    let services = Services::start(&machine, stop)?;
+    rig.current_dir(cargo::workspace_root()).envs(services.environment()).env("AMENDS_TEST_BINARY", amends);
+    supervise(rig, &services, stop)
+}
+
+/// Waits for its end; passes a signal on to it alone, and after its grace ends what is left of its group.
+fn supervise(mut rig: Command, services: &Services, stop: &Stop) -> Result<ExitCode> {
+    let mut child = rig.process_group(0).spawn().context("cannot start the program that was just built")?;
+    let group = Pid::from_child(&child);
+    let mut asked_at: Option<Instant> = None;
+    let mut outcome = Ok(());
+    while !has_ended(group) && asked_at.is_none_or(|since| since.elapsed() < GRACE) {
+        if asked_at.is_none() {
+            outcome = services.check();
+            if stop.asked() || outcome.is_err() {
+                let _ = kill_process(group, Signal::TERM);
+                asked_at = Some(Instant::now());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    let status = child.wait().context("cannot wait for it")?;
+    outcome?;
+    if asked_at.is_some() {
+        eprintln!("stopped");
+    }
+    Ok(cargo::exit_code(status))
+}
+
+/// `cargo xtask demo`: becomes `amends demo`, which asks a running server.
+pub(crate) fn demo(arguments: &[String]) -> Result<ExitCode> {
+    let stop = Stop::listen()?;
+    let status = cargo::run(cargo::command(&["build", "-p", "amends"]), &stop)?;
+    if !status.success() {
+        return Ok(cargo::exit_code(status));
+    }
+    let mut amends = Command::new(cargo::amends_binary()?);
+    amends.arg("demo").args(arguments).current_dir(cargo::workspace_root());
+    let file = cargo::workspace_root().join(".amends").join("stack.env");
+    if let Ok(text) = std::fs::read_to_string(&file) {
+        amends.envs(exports(&text));
+    }
+    Err(amends.exec()).context("cannot start the program that was just built")
+}
+
+/// The variables of a file of `export NAME='value'` lines.
+fn exports(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exports;
+
+    #[test]
+    fn what_a_stack_wrote_is_read() {
+        let text = "export AMENDS_SERVER='http://127.0.0.1:50051'\n# no\nexport A='b=c'\n";
+        let expected = [("AMENDS_SERVER", "http://127.0.0.1:50051"), ("A", "b=c")];
+        assert_eq!(exports(text), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+}
