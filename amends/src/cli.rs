@@ -6,6 +6,7 @@
 
 mod audit;
 mod balance;
+mod demo;
 mod failure;
 mod order;
 mod output;
@@ -59,6 +60,8 @@ enum Command {
     Balance(BalanceNoun),
     /// Reviews: list, decide
     Review(Noun<review::Command>),
+    /// Play four orders against a running server and show their timelines
+    Demo(Alone<demo::Demo>),
     /// Judge the invariants over all databases and the provider's book
     Audit(Box<audit::Audit>),
     /// The private Postgres alone
@@ -81,6 +84,15 @@ enum Command {
 #[derive(Debug, Args)]
 struct Noun<C: Subcommand> {
     #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// A command that is no noun's, and where to ask.
+#[derive(Debug, Args)]
+struct Alone<C: Args> {
+    #[command(flatten)]
     command: C,
     #[command(flatten)]
     server: Server,
@@ -126,6 +138,7 @@ impl Cli {
             Command::Price(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Balance(BalanceNoun { balance, server }) => ask(&server, balance.run(&server)),
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
+            Command::Demo(Alone { command, server }) => ask(&server, command.run(&server)),
             Command::Audit(audit) => audit.run(),
             Command::Postgres(postgres) => {
                 host::run(&postgres.telemetry(), async |stops| postgres.run(stops).await)

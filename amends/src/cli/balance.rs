@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::{
     failure::Failure,
     output::Table,
-    server::{Rows, Server, ask},
+    server::{Rows, Server, Whose, ask},
     value::{minor, money, money_json, time, time_json, yes},
 };
 
@@ -117,7 +117,7 @@ impl Entries {
 }
 
 async fn client(server: &Server) -> Result<LedgerClient<Channel>, Failure> {
-    Ok(LedgerClient::new(server.connect().await?))
+    Ok(LedgerClient::new(server.connect_to(Whose::Ledger).await?))
 }
 
 fn account_json(account: &Account) -> Value {

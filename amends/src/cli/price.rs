@@ -11,7 +11,7 @@ use types::Currency;
 use super::{
     failure::Failure,
     output::Table,
-    server::{Rows, Server, ask},
+    server::{Rows, Server, Whose, ask},
     value::{amount, money, money_json, time, time_json},
 };
 
@@ -78,7 +78,7 @@ impl Command {
 }
 
 async fn client(server: &Server) -> Result<CatalogClient<Channel>, Failure> {
-    Ok(CatalogClient::new(server.connect().await?))
+    Ok(CatalogClient::new(server.connect_to(Whose::Order).await?))
 }
 
 fn document(price: &Price) -> Value {

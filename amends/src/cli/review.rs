@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::{
     failure::Failure,
     output::{Fields, Table},
-    server::{Rows, Server, ask},
+    server::{Rows, Server, Whose, ask},
     value::{money, money_json, state_parser, time, time_json},
 };
 
@@ -61,7 +61,7 @@ pub(crate) struct Decide {
 impl Command {
     pub(crate) async fn run(self, server: &Server) -> Result<(), Failure> {
         let screen = server.screen();
-        let mut client = ReviewsClient::<Channel>::new(server.connect().await?);
+        let mut client = ReviewsClient::<Channel>::new(server.connect_to(Whose::Risk).await?);
         match self {
             Self::List(List { state, rows }) => {
                 let fetch = |page_size, page_token| {

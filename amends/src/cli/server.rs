@@ -21,32 +21,75 @@ const PAGE: u32 = 500;
 /// Where to ask and how to answer.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
-    /// Address of a running server
-    #[arg(
-        long,
-        env = "AMENDS_SERVER",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051",
-        global = true
-    )]
-    server: String,
+    /// Address of a running server [default: AMENDS_SERVER, or http://127.0.0.1:50051; where a service has a door of
+    /// its own, AMENDS_ORDER_URL, AMENDS_INVENTORY_URL, AMENDS_RISK_URL, AMENDS_LEDGER_URL come first]
+    #[arg(long, value_name = "URL", global = true)]
+    server: Option<String>,
+    #[command(flatten)]
+    told: Told,
     /// Answer in JSON: one document, or one per line where answers come over time
     #[arg(long, global = true)]
     json: bool,
 }
 
+/// What the environment says. Flags of their own only because a variable needs one.
+#[derive(Debug, Clone, Args)]
+struct Told {
+    #[arg(long, env = "AMENDS_SERVER", default_value = "http://127.0.0.1:50051", hide = true, global = true)]
+    default_server: String,
+    #[arg(long, env = "AMENDS_ORDER_URL", hide = true, global = true)]
+    order_server: Option<String>,
+    #[arg(long, env = "AMENDS_INVENTORY_URL", hide = true, global = true)]
+    inventory_server: Option<String>,
+    #[arg(long, env = "AMENDS_RISK_URL", hide = true, global = true)]
+    risk_server: Option<String>,
+    #[arg(long, env = "AMENDS_LEDGER_URL", hide = true, global = true)]
+    ledger_server: Option<String>,
+}
+
+/// Whose doors a command knocks at. With `amends up` they are all behind one address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose {
+    /// The public doors.
+    Orchestrator,
+    /// order-svc: prices.
+    Order,
+    /// inventory-svc: stock.
+    Inventory,
+    /// risk-svc: reviews.
+    Risk,
+    /// ledger-svc: the books.
+    Ledger,
+}
+
 impl Server {
+    fn address(&self, whose: Whose) -> &str {
+        let own = match whose {
+            Whose::Orchestrator => &None,
+            Whose::Order => &self.told.order_server,
+            Whose::Inventory => &self.told.inventory_server,
+            Whose::Risk => &self.told.risk_server,
+            Whose::Ledger => &self.told.ledger_server,
+        };
+        self.server.as_ref().or(own.as_ref()).unwrap_or(&self.told.default_server)
+    }
+
     /// How its answers are shown.
     pub(crate) const fn screen(&self) -> Screen {
         if self.json { Screen::Json } else { Screen::Text }
     }
 
-    /// A connection.
+    /// A connection to the public doors.
     pub(crate) async fn connect(&self) -> Result<Channel, Failure> {
-        let unreachable = |source| Failure::Unreachable { server: self.server.clone(), source };
-        let endpoint = Endpoint::from_shared(self.server.clone()).map_err(|_| {
-            Failure::Usage(format!("`{}` is not a URL like http://127.0.0.1:50051", self.server))
-        })?;
+        self.connect_to(Whose::Orchestrator).await
+    }
+
+    /// A connection to the doors of a service.
+    pub(crate) async fn connect_to(&self, whose: Whose) -> Result<Channel, Failure> {
+        let server = self.address(whose).to_owned();
+        let endpoint = Endpoint::from_shared(server.clone())
+            .map_err(|_| Failure::Usage(format!("`{server}` is not a URL like http://127.0.0.1:50051")))?;
+        let unreachable = |source| Failure::Unreachable { server, source };
         endpoint.connect_timeout(Duration::from_secs(5)).connect().await.map_err(unreachable)
     }
 }

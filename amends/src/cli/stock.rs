@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::{
     failure::Failure,
     output::Table,
-    server::{Rows, Server, ask},
+    server::{Rows, Server, Whose, ask},
     value::{time, time_json},
 };
 
@@ -49,7 +49,7 @@ pub(crate) struct Restock {
 impl Command {
     pub(crate) async fn run(self, server: &Server) -> Result<(), Failure> {
         let screen = server.screen();
-        let mut client = InventoryClient::<Channel>::new(server.connect().await?);
+        let mut client = InventoryClient::<Channel>::new(server.connect_to(Whose::Inventory).await?);
         let stock = match self {
             Self::Get(Named { sku }) => client.get_stock(ask(GetStockRequest { sku })).await?.into_inner(),
             Self::Restock(Restock { sku, quantity, request_id }) => {

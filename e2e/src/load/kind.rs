@@ -8,6 +8,9 @@ pub(super) const DENIED: &str = "c_denied";
 /// The merchant whose account is closed.
 pub(super) const CLOSED: &str = "m_closed";
 
+/// A cheap good of which there are ten.
+pub(super) const SCARCE: &str = "P9001";
+
 /// A kind of order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -76,7 +79,7 @@ impl Kind {
             Self::Plain => spec,
             Self::Declined => spec.token("tok_decline"),
             Self::WithoutFunds => spec.token("tok_insufficient_funds"),
-            Self::OutOfStock => spec.line("P1002", 1_000_000),
+            Self::OutOfStock => spec.line(SCARCE, 1000),
             Self::Denied => spec.customer(DENIED),
             Self::LostBefore => spec.token("tok_timeout_before"),
             Self::LostAfter => spec.token("tok_timeout_after"),
