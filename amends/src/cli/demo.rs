@@ -28,7 +28,7 @@ use super::{
   amends demo                          completed, declined, out of stock, in doubt
   amends demo --only doubtful --json
 
-It sells P1001 of the demo catalogue, which `amends up` and `cargo xtask stack` put there. The doubtful order takes some \
+It sells goods of the demo catalogue, which `amends up` and `cargo xtask stack` put there. The doubtful order takes some \
 seconds: the provider's answer is lost, and the charge is looked up once the call has timed out.")]
 pub(crate) struct Demo {
     /// Play one of the four only
@@ -62,18 +62,19 @@ impl Play {
     }
 
     fn request(self) -> CreateOrderRequest {
-        let (quantity, token) = match self {
-            Self::Completed => (2, "tok_approve"),
-            Self::Declined => (1, "tok_decline"),
-            Self::OutOfStock => (1_000_000, "tok_approve"),
-            Self::Doubtful => (1, "tok_timeout_after"),
+        let (sku, quantity, token) = match self {
+            Self::Completed => ("P1001", 2, "tok_approve"),
+            Self::Declined => ("P1001", 1, "tok_decline"),
+            // More than there is, and too cheap for a review.
+            Self::OutOfStock => ("P1005", 1_500, "tok_approve"),
+            Self::Doubtful => ("P1001", 1, "tok_timeout_after"),
         };
         CreateOrderRequest {
             request_id: chassis::clock::new_uuid().to_string(),
             customer_id: "c_demo".into(),
             merchant_id: "m_demo".into(),
             currency_code: "EUR".into(),
-            lines: vec![OrderLine { sku: "P1001".into(), quantity, unit_price: None }],
+            lines: vec![OrderLine { sku: sku.into(), quantity, unit_price: None }],
             payment: Some(PaymentInput { method: Some(Method::Card(Card { token: token.into() })) }),
             ..Default::default()
         }
