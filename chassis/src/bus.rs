@@ -126,6 +126,13 @@ impl Message {
         self
     }
 
+    /// Whether somebody has to be told when it is dead: it is a command, and says whose step it takes back.
+    #[must_use]
+    pub fn has_saga(&self) -> bool {
+        let named = |name: &str| self.headers.contains_key(name);
+        self.exchange == Exchange::Commands && named(header::SAGA) && named(header::STEP)
+    }
+
     /// The notice that tells the saga that this command is dead. Its id follows from the command's, so that saying it
     /// twice says it once.
     #[must_use]

@@ -327,7 +327,7 @@ impl Runner {
         metrics::counter!("amends_outbox_dead_total", "service" => self.outbox.source).increment(1);
         let notice = message.dead_notice(why);
         let headers = serde_json::to_string(&notice.headers).unwrap_or_else(|_| "{}".into());
-        let tell = message.exchange == Exchange::Commands;
+        let tell = message.has_saga();
         let bury = sqlx::query(AssertSqlSafe(self.outbox.dead.clone()).into_sql_str())
             .bind(message.id)
             .bind(why)

@@ -1,7 +1,7 @@
 //! The message side: what became of an order.
 //!
-//! A message is done when its delivery is committed, or when there is nothing to tell. Events of kinds that a newer
-//! orchestrator says are not for us. Read next: [`crate::record`].
+//! A message is done when its delivery is committed, or when there is nothing to tell. One of a kind that this build does
+//! not know goes to the dead queue, from where a newer build can take it: nobody's letter is lost. Read next: [`crate::record`].
 
 use async_trait::async_trait;
 use chassis::{
@@ -28,8 +28,7 @@ pub(crate) struct Events {
 impl Handler for Events {
     async fn handle(&self, message: &Message) -> Verdict {
         if message.kind != OrderChanged::full_name() {
-            tracing::debug!(kind = message.kind, "not for us");
-            return Verdict::Done;
+            return Verdict::Dead(format!("notifications take no {}", message.kind));
         }
         let change = match change(&message.body) {
             Ok(change) => change,

@@ -19,6 +19,7 @@ mod ownership;
 mod processes;
 mod refusals;
 mod slices;
+mod stack;
 mod statements;
 mod verbs;
 mod waiting;

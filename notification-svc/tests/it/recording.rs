@@ -84,7 +84,7 @@ async fn what_is_no_longer_true_is_not_told_in_whatever_order_events_come() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_dead_and_what_is_not_for_us_is_let_go() {
+async fn what_cannot_be_read_and_what_is_not_known_is_dead() {
     let bed = Bed::new().await;
     let good = changed(new_order(), OrderStatus::Completed, 1);
     let amount = |code: &str| Some(proto::money::Money { minor_units: 1, currency_code: code.into() });
@@ -103,7 +103,7 @@ async fn what_cannot_be_read_is_dead_and_what_is_not_for_us_is_let_go() {
     garbage.body = vec![0xff; 40];
     assert!(matches!(bed.one.say(&garbage).await, Published::Dead(_)));
     let new = Message::new(Exchange::Events, "order.shipped", "amends.order.v2.Shipped", "order", vec![0xff]);
-    assert_eq!(bed.one.say(&new).await, Published::Safe);
+    assert!(matches!(bed.one.say(&new).await, Published::Dead(_)), "a newer build may know it");
     assert_eq!(bed.count("select count(*) from notifications.delivery").await, 0);
 }
 
@@ -140,7 +140,8 @@ async fn while_the_database_is_away_an_event_stays_where_it_is() {
          where datname = current_database() and usename = 'amends_notifications'",
     )
     .await;
-    assert!(matches!(bed.one.say(&message).await, Published::NotYet(_)));
+    let said = bed.one.say(&message).await;
+    assert!(matches!(said, Published::NotYet(_)), "{said:?}");
     bed.run(
         "do $$ begin execute format('alter database %I connection limit -1', current_database()); end $$",
     )

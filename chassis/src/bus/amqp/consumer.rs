@@ -25,7 +25,7 @@ use super::{
     envelope::{self, Publication},
     pause::Pause,
 };
-use crate::bus::{Exchange, Handler, Message, Queue, Verdict};
+use crate::bus::{Handler, Message, Queue, Verdict};
 
 /// Deliveries without an answer after which a message is handled alone.
 const SUSPECT: u32 = 3;
@@ -225,7 +225,7 @@ impl Subscription {
         };
         tracing::error!(message.id = %message.id, kind = message.kind, attempt = message.attempt, why, "a message is dead");
         let mut publications = vec![Publication::dead(message, queue, &why, names)?];
-        if message.exchange == Exchange::Commands {
+        if message.has_saga() {
             publications.push(Publication::of(&message.dead_notice(&why), names)?);
         }
         Ok((publications, word))
