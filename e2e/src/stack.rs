@@ -16,6 +16,11 @@ use std::{
 use chassis::{grpc, grpc::Callee, testbed::variable};
 
 pub use databases::Databases;
+use proto::{
+    inventory::v1::{RestockRequest, inventory_client::InventoryClient},
+    money::Money,
+    order::v1::{SetPriceRequest, catalog_client::CatalogClient},
+};
 
 use crate::{
     load,
@@ -129,16 +134,23 @@ impl Stack {
             stack.places.insert(member, place);
         }
         for n in 1..=stack.options.orchestrators {
-            stack.add_orchestrator(n).await;
+            stack.add_orchestrator(n, &[]).await;
         }
         stack
     }
 
-    /// One more orchestrator.
-    pub async fn add_orchestrator(&mut self, n: usize) {
+    /// One more orchestrator, with variables of its own.
+    pub async fn add_orchestrator(&mut self, n: usize, more: &[(&str, &str)]) {
         let member = Member::Orchestrator(n);
-        let place = started(member, self.launch(member)).await;
+        let mut launch = self.launch(member);
+        launch.environment.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let place = started(member, launch).await;
         self.places.insert(member, place);
+    }
+
+    /// Forgets a member that was killed or terminated: it never comes back.
+    pub fn forget(&mut self, member: Member) {
+        self.places.remove(&member);
     }
 
     fn launch(&self, member: Member) -> Launch {
@@ -251,6 +263,18 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         panic!("{member} does not start again:\n{said}");
+    }
+
+    /// Two goods, a thousand of each: P1001 at 10.00 EUR, and P2001 at 9,000.00 EUR, which with its tax wants a review.
+    pub async fn furnish(&self) {
+        for (sku, minor_units) in [("P1001", 1000), ("P2001", 900_000)] {
+            let unit_price = Some(Money { minor_units, currency_code: "EUR".into() });
+            let price = SetPriceRequest { sku: sku.into(), title: sku.into(), unit_price };
+            CatalogClient::new(self.callee(Member::Order)).set_price(price).await.unwrap();
+            let request_id = format!("first-{sku}");
+            let restock = RestockRequest { request_id, sku: sku.into(), quantity: 1000 };
+            InventoryClient::new(self.callee(Member::Inventory)).restock(restock).await.unwrap();
+        }
     }
 
     /// Those that ended by themselves, and how.

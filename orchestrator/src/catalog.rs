@@ -45,6 +45,14 @@ pub enum CatalogError {
     },
 }
 
+/// A definition that this build does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no definition {name}: this build knows {known}")]
+pub struct UnknownDefinition {
+    name: String,
+    known: String,
+}
+
 /// What the engine asks a saga kind. Steps are positions in the definition.
 pub trait Kind: Send + Sync + 'static {
     /// Its table.
@@ -111,6 +119,22 @@ impl Registry {
             kind.definition().check()?;
         }
         Ok(Self { kinds: Arc::new(kinds) })
+    }
+
+    /// Confined to these, as in `order:1`; to nothing less when the list is empty.
+    ///
+    /// # Errors
+    /// The first that this build does not know.
+    pub fn only(self, names: &[String]) -> Result<Self, UnknownDefinition> {
+        if names.is_empty() {
+            return Ok(self);
+        }
+        let listed = self.listed();
+        if let Some(unknown) = names.iter().find(|name| !listed.contains(name)) {
+            return Err(UnknownDefinition { name: unknown.clone(), known: listed.join(", ") });
+        }
+        let kinds = self.kinds.iter().zip(&listed).filter(|(_, name)| names.contains(name));
+        Ok(Self { kinds: Arc::new(kinds.map(|(kind, _)| Arc::clone(kind)).collect()) })
     }
 
     /// The kind with this name, version and hash.

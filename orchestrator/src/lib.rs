@@ -42,7 +42,7 @@ use tonic::service::RoutesBuilder;
 use uuid::Uuid;
 
 use self::{
-    catalog::{Registry, order::OrderSaga},
+    catalog::{Kind, Registry, order::OrderSaga},
     driver::{Channels, Driver, Input, Load},
     hub::Hub,
     journal::Writer,
@@ -101,6 +101,9 @@ pub enum Error {
     /// A definition breaks a rule.
     #[error("a saga definition does not hold")]
     Definition(#[from] saga::definition::DefinitionError),
+    /// A definition that was asked for is not there.
+    #[error(transparent)]
+    Unknown(#[from] catalog::UnknownDefinition),
 }
 
 /// A running orchestrator. Cheap to clone.
@@ -120,8 +123,9 @@ impl Service {
     /// When a definition breaks a rule.
     pub fn start(settings: Settings, wiring: Wiring) -> Result<Self, Error> {
         let Wiring { pool, bus, cache, limiter, callees, instance, lone, address, stop } = wiring;
-        let order = OrderSaga::new(millis(settings.order_deadline), millis(settings.answer_after));
-        let registry = Registry::new(vec![Arc::new(order)])?;
+        let orders = OrderSaga::all(millis(settings.order_deadline), millis(settings.answer_after));
+        let kinds = orders.into_iter().map(|order| Arc::new(order) as Arc<dyn Kind>).collect();
+        let registry = Registry::new(kinds)?.only(&settings.definitions)?;
         let (hub, load, owned) = (Hub::default(), Arc::new(Load::default()), Arc::new(Owned::default()));
         let bell = Arc::new(Notify::new());
         let in_hand = Arc::new(Mutex::new(HashSet::new()));

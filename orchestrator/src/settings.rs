@@ -30,6 +30,10 @@ pub struct Settings {
     /// How long an open breaker stays so at first; grows up to ten times that
     #[arg(long, env = "AMENDS_BREAKER_COOL_DOWN", default_value = "1s", value_parser = humantime::parse_duration)]
     pub breaker_cool_down: Duration,
+    /// Drive and start these definitions only, as an older release does; for trying a roll-out. Others are left untouched
+    /// [default: all that this build knows]
+    #[arg(long, env = "AMENDS_DEFINITIONS", value_name = "KIND:VERSION", value_delimiter = ',')]
+    pub definitions: Vec<String>,
 }
 
 impl Default for Settings {
@@ -43,6 +47,7 @@ impl Default for Settings {
             merchant_orders_per_second: 0,
             breaker_failures: 5,
             breaker_cool_down: Duration::from_secs(1),
+            definitions: Vec::new(),
         }
     }
 }

@@ -319,3 +319,9 @@ forward!(payment, ChargeItem, ChargeReply, ChargeDone, charge_reply);
 back!(payment, RefundItem, RefundReply, RefundDone, refund_reply);
 forward!(ledger, PostItem, PostReply, PostDone, post_reply);
 back!(ledger, ReverseItem, ReverseReply, ReverseDone, reverse_reply);
+
+impl Item for crate::generated::risk::v1::WithdrawItem {
+    fn header(&self) -> Option<&StepHeader> {
+        self.header.as_ref()
+    }
+}

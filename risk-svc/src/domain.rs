@@ -173,6 +173,8 @@ pub(crate) enum ReviewState {
     Declined,
     /// Nobody decided in time.
     Expired,
+    /// Its saga turned round.
+    Withdrawn,
 }
 
 impl ReviewState {
@@ -182,11 +184,12 @@ impl ReviewState {
             Self::Approved => "APPROVED",
             Self::Declined => "DECLINED",
             Self::Expired => "EXPIRED",
+            Self::Withdrawn => "WITHDRAWN",
         }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Open, Self::Approved, Self::Declined, Self::Expired]
+        [Self::Open, Self::Approved, Self::Declined, Self::Expired, Self::Withdrawn]
             .into_iter()
             .find(|state| state.as_str() == text)
     }
@@ -202,6 +205,8 @@ pub(crate) enum Knock {
     },
     /// Somebody looks at the clock.
     Clock,
+    /// Its saga goes back: nobody needs to decide.
+    Withdrawal,
 }
 
 /// How a review ends by what comes to it; none when it stays as it is. The saga was promised an outcome by
@@ -213,7 +218,11 @@ pub(crate) fn end(
     now: DateTime<Utc>,
 ) -> Option<ReviewState> {
     match (state, knock) {
-        (ReviewState::Approved | ReviewState::Declined | ReviewState::Expired, _) => None,
+        (
+            ReviewState::Approved | ReviewState::Declined | ReviewState::Expired | ReviewState::Withdrawn,
+            _,
+        ) => None,
+        (ReviewState::Open, Knock::Withdrawal) => Some(ReviewState::Withdrawn),
         (ReviewState::Open, _) if expire_time <= now => Some(ReviewState::Expired),
         (ReviewState::Open, Knock::Decision { approve: true }) => Some(ReviewState::Approved),
         (ReviewState::Open, Knock::Decision { approve: false }) => Some(ReviewState::Declined),

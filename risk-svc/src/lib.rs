@@ -7,10 +7,13 @@
 //! - `grpc`: the doors: the step, the reviews, the rules.
 //! - `deadline`: the clock that ends reviews nobody decided.
 //!
-//! It takes no messages: screening has no effect, so nothing can be taken back. It says one kind: the late outcome of a
-//! step that was told to wait.
+//! - `consumer`: a saga that goes back withdraws its review.
+//!
+//! Screening has no effect, so nothing is ever taken back. It says one kind of message: the late outcome of a step that
+//! was told to wait.
 
 mod commands;
+mod consumer;
 mod deadline;
 mod domain;
 mod grpc;
@@ -21,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::{
     batcher::{Batcher, Limits},
-    bus::{self, Bus},
+    bus::{self, Bus, Queue},
     database::Schema,
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     outbox::{Outbox, Relay, RelayOptions},
@@ -40,7 +43,10 @@ use crate::commands::{review::Knocking, screen::Screen};
 pub const SCHEMA: Schema = Schema {
     name: "risk",
     role: "amends_risk",
-    migrations: &[(1, "first", include_str!("../../migrations/risk/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/risk/0001_first.sql")),
+        (2, "withdrawn", include_str!("../../migrations/risk/0002_withdrawn.sql")),
+    ],
     grants: chassis::row_grants!("risk"),
 };
 
@@ -85,6 +91,7 @@ pub struct Service {
     steps: grpc::Steps,
     desk: grpc::reviews::Desk,
     book: grpc::rules::Book,
+    bus: Arc<dyn Bus>,
 }
 
 impl Service {
@@ -96,7 +103,7 @@ impl Service {
     #[must_use]
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
-        let relay = Relay::new(pool.clone(), outbox(), bus, RelayOptions::default(), &stop);
+        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let screen = Screen { pool: pool.clone(), deadline: settings.risk_review_deadline };
         let knocking = Knocking { pool: pool.clone(), outbox: outbox(), relay };
         let knocking = Batcher::new(Arc::new(knocking), Limits::default(), &stop);
@@ -105,6 +112,7 @@ impl Service {
             steps: grpc::Steps { screen: Batcher::new(Arc::new(screen), Limits::default(), &stop) },
             desk: grpc::reviews::Desk { pool: pool.clone(), knocking },
             book: grpc::rules::Book { pool },
+            bus,
         }
     }
 
@@ -118,12 +126,13 @@ impl Service {
         routes.add_service(book.max_decoding_message_size(MAX_MESSAGE));
     }
 
-    /// Takes no messages; here so that every service is started alike.
+    /// Takes its commands.
     ///
     /// # Errors
-    /// None.
+    /// What the bus said.
     pub async fn subscribe(&self) -> Result<(), bus::Error> {
-        Ok(())
+        let consumer = consumer::Consumer { knocking: self.desk.knocking.clone() };
+        self.bus.subscribe(Queue::commands(BUS_NAME), Arc::new(consumer)).await
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn review(review: Review) -> WireReview {
             ReviewState::Approved => WireState::Approved,
             ReviewState::Declined => WireState::Declined,
             ReviewState::Expired => WireState::Expired,
+            ReviewState::Withdrawn => WireState::Withdrawn,
         }
         .into(),
         rule: review.rule,

@@ -12,6 +12,7 @@ pub fn queues() -> Vec<Queue> {
         Queue::replies(),
         Queue::commands("order"),
         Queue::commands("inventory"),
+        Queue::commands("risk"),
         Queue::commands("payment"),
         Queue::commands("ledger"),
         Queue::events("ledger", &["payment.refunded"]),

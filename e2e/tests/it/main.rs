@@ -22,4 +22,5 @@ mod slices;
 mod stack;
 mod statements;
 mod verbs;
+mod versions;
 mod waiting;

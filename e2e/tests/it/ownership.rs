@@ -16,7 +16,7 @@ use types::OrderId;
 use uuid::Uuid;
 
 async fn start(database: &TestDatabase, shard: i16) -> OrderId {
-    let kind = OrderSaga::new(60_000, 60_000);
+    let kind = OrderSaga::version(1, 60_000, 60_000).unwrap();
     let definition = kind.definition();
     let order = OrderId::from_uuid(chassis::clock::new_uuid());
     let started = Event::Started {

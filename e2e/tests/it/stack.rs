@@ -72,7 +72,7 @@ async fn a_refund_that_comes_while_the_provider_hangs_and_then_charges_nets_to_z
     let slow = [("AMENDS_SIMULATOR_LATENCY", "3s"), ("AMENDS_PAYMENT_CALL_TIMEOUT", "20s")];
     let stack = stack(2, &[&slow[..], &[("AMENDS_PAYMENT_HORIZON", "25s")]].concat()).await;
     let mut orders = OrdersClient::new(stack.callee(Member::Orchestrator(1)));
-    furnish(&stack).await;
+    stack.furnish().await;
     let order = orders.create_order(Spec::of(2).wait(20).request()).await.unwrap().into_inner();
     assert_eq!(order.status(), OrderStatus::AwaitingPayment, "the call to the provider hangs: {order:?}");
     // At the instance that does not own it as well as at the one that does.
@@ -95,19 +95,6 @@ async fn a_refund_that_comes_while_the_provider_hangs_and_then_charges_nets_to_z
     assert_eq!((charged, refunded), (2400, 2400), "it was charged after all, and given back");
     stack.audit(None).await.unwrap();
     stack.stop().await;
-}
-
-async fn furnish(stack: &Stack) {
-    use proto::{
-        inventory::v1::{RestockRequest, inventory_client::InventoryClient},
-        money::Money,
-        order::v1::{SetPriceRequest, catalog_client::CatalogClient},
-    };
-    let unit_price = Some(Money { minor_units: 1000, currency_code: "EUR".into() });
-    let price = SetPriceRequest { sku: "P1001".into(), title: "Cup".into(), unit_price };
-    CatalogClient::new(stack.callee(Member::Order)).set_price(price).await.unwrap();
-    let restock = RestockRequest { request_id: "first".into(), sku: "P1001".into(), quantity: 1000 };
-    InventoryClient::new(stack.callee(Member::Inventory)).restock(restock).await.unwrap();
 }
 
 /// How many messages lie in a queue.

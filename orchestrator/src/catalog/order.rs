@@ -1,24 +1,28 @@
 //! The order saga: open, reserve and screen; charge; book; the pivot; then commit and complete.
 //!
-//! Its table, its input, its typed outputs, and how each step and command is said on the wire.
+//! How each step and command is said on the wire, and what of it is shown. Its tables are in `order/table.rs`, its input
+//! and typed outputs in `order/shape.rs`.
 
-use std::collections::BTreeMap;
+mod shape;
+mod table;
 
 use chassis::bus::{Exchange, Message, header};
 use proto::{
     inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
     risk::v1 as risk, step::StepHeader,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use types::{SagaId, StepName};
+
+pub use shape::{Charged, Input, Line, Nothing, Posted, Reserved, Screened};
 
 use super::{CatalogError, Kind, Projection};
 use crate::{
     participants::Call,
-    saga::{Definition, Forward, Outcome, Phase, Retry, State, StepDef, StepKind},
+    saga::{Definition, Forward, Outcome, Phase, State},
 };
 
-/// Positions in the table.
+/// Positions in the table, the same in every version.
 const OPEN: usize = 0;
 const RESERVE: usize = 1;
 const SCREEN: usize = 2;
@@ -27,116 +31,25 @@ const POST: usize = 4;
 const COMMIT: usize = 5;
 const COMPLETE: usize = 6;
 
-/// What an order is about; stored with its start and never changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Input {
-    /// Who buys.
-    pub customer_id: String,
-    /// Who sells.
-    pub merchant_id: String,
-    /// ISO 4217.
-    pub currency: String,
-    /// What, at which price.
-    pub lines: Vec<Line>,
-    /// Minor units.
-    pub subtotal: i64,
-    /// Minor units.
-    pub tax: i64,
-    /// Minor units.
-    pub total: i64,
-    /// The provider's token of the card.
-    pub card_token: String,
-    /// The customer's own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
-    /// When it was accepted, milliseconds since 1970.
-    pub accepted_at: i64,
-}
-
-/// A line with its price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// What.
-    pub sku: String,
-    /// How many.
-    pub quantity: i64,
-    /// Price of one, minor units.
-    pub unit_price: i64,
-    /// Price of all, minor units.
-    pub line_total: i64,
-}
-
-/// What Reserve gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reserved {
-    /// rsv_…
-    pub reservation_id: String,
-}
-
-/// What Screen gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Screened {
-    /// RULES or REVIEWER.
-    pub approved_by: String,
-}
-
-/// What Charge gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Charged {
-    /// pay_…
-    pub payment_id: String,
-    /// The provider's.
-    pub provider_reference: String,
-}
-
-/// What Post gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Posted {
-    /// txn_…
-    pub transaction_id: String,
-}
-
-/// Of steps that give nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Nothing {}
-
-/// The order saga, version 1.
+/// The order saga, in one of its versions.
 pub struct OrderSaga {
     definition: Definition,
 }
 
-#[expect(clippy::expect_used, reason = "the names below are constants and valid; a test builds the table")]
-fn step(name: &str, participant: &'static str, stage: usize, kind: StepKind) -> StepDef {
-    let retry = match kind {
-        StepKind::Final => Retry { budget: 0, first_ms: 200, cap_ms: 10_000 },
-        StepKind::Compensated { .. } | StepKind::Harmless | StepKind::Pivot => {
-            Retry { budget: 6, first_ms: 200, cap_ms: 5_000 }
-        }
-    };
-    let name: StepName = name.parse().expect("a valid step name");
-    StepDef { name, participant, stage, kind, retry, call_ms: 5_000 }
-}
-
 impl OrderSaga {
-    /// Its table. `deadline_ms`: how long it may go forward; `answer_ms`: when a command is sent again.
+    /// A version of it, if this build knows it. `deadline_ms`: how long it may go forward; `answer_ms`: when a command is
+    /// sent again.
     #[must_use]
-    pub fn new(deadline_ms: i64, answer_ms: i64) -> Self {
-        let taken_back_by = |command| StepKind::Compensated { command, declares_end: false };
-        let steps = vec![
-            step("open", "order", 0, StepKind::Compensated { command: "Cancel", declares_end: true }),
-            step("reserve", "inventory", 0, taken_back_by("Release")),
-            step("screen", "risk", 0, StepKind::Harmless),
-            step("charge", "payment", 1, taken_back_by("Refund")),
-            step("post", "ledger", 2, taken_back_by("Reverse")),
-            step("commit", "inventory", 3, StepKind::Final),
-            step("complete", "order", 3, StepKind::Final),
-        ];
-        Self { definition: Definition { kind: "order", version: 1, steps, pivot: 3, deadline_ms, answer_ms } }
+    pub fn version(version: u32, deadline_ms: i64, answer_ms: i64) -> Option<Self> {
+        let steps = table::steps(version)?;
+        let definition = Definition { kind: "order", version, steps, pivot: 3, deadline_ms, answer_ms };
+        Some(Self { definition })
+    }
+
+    /// All versions, the oldest first.
+    #[must_use]
+    pub fn all(deadline_ms: i64, answer_ms: i64) -> Vec<Self> {
+        (1..).map_while(|version| Self::version(version, deadline_ms, answer_ms)).collect()
     }
 
     fn name(&self, step: usize) -> &StepName {
@@ -270,6 +183,7 @@ impl Kind for OrderSaga {
                 encode(&order::CancelItem { header, order_id, reason, history })
             }
             RESERVE => encode(&inventory::ReleaseItem { header, order_id, reason }),
+            SCREEN => encode(&risk::WithdrawItem { header, order_id, reason }),
             CHARGE => encode(&payment::RefundItem { header, order_id, reason }),
             POST => encode(&ledger::ReverseItem { header, order_id, reason }),
             _ => {

@@ -12,7 +12,7 @@ use crate::{
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
-    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next},
+    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next, withdrawals},
     signal::{Said, Signal},
 };
 
@@ -123,6 +123,7 @@ impl Live {
                         let steps = &self.kind.definition().steps;
                         let take_back = take_back.into_iter().map(|step| steps[step].name.clone()).collect();
                         self.record(Event::TurnedRound { reason, metadata, take_back }, now);
+                        self.withdraw();
                     }
                     Move::Finish(outcome) => {
                         decided = true;
@@ -154,6 +155,16 @@ impl Live {
             remaining_ms: u32::try_from(remaining_ms).unwrap_or(u32::MAX),
             trace: String::new(),
             epoch: self.epoch,
+        }
+    }
+
+    /// Tells those who ask somebody that there is nothing to decide any more; in the commit that turns the saga round.
+    fn withdraw(&mut self) {
+        for step in withdrawals(self.kind.definition(), &self.state) {
+            match self.kind.command(step, self.header(step, 1, 0), &self.input, &self.state) {
+                Ok(message) => self.messages.push(message),
+                Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
+            }
         }
     }
 

@@ -35,6 +35,12 @@ pub enum StepKind {
     },
     /// Nothing: there is nothing to take back.
     Harmless,
+    /// Nothing, but it may keep somebody waiting: when the saga turns round while it is pending, its participant is told
+    /// once, and nobody waits for an answer.
+    Withdrawn {
+        /// The message's name, as in `Withdraw`.
+        message: &'static str,
+    },
     /// The step is itself the pivot: once called, only its stored refusal turns the saga round.
     Pivot,
     /// After the pivot: an effect that stays. It cannot refuse.
@@ -64,7 +70,7 @@ impl StepDef {
     pub fn command(&self) -> Option<&'static str> {
         match &self.kind {
             StepKind::Compensated { command, .. } => Some(command),
-            StepKind::Harmless | StepKind::Pivot | StepKind::Final => None,
+            StepKind::Harmless | StepKind::Withdrawn { .. } | StepKind::Pivot | StepKind::Final => None,
         }
     }
 
@@ -164,8 +170,10 @@ impl Definition {
     fn check_side(&self, step: &StepDef) -> Result<(), DefinitionError> {
         let before = step.stage < self.pivot;
         match step.kind {
-            StepKind::Compensated { .. } | StepKind::Harmless if before => Ok(()),
-            StepKind::Compensated { .. } | StepKind::Harmless => {
+            StepKind::Compensated { .. } | StepKind::Harmless | StepKind::Withdrawn { .. } if before => {
+                Ok(())
+            }
+            StepKind::Compensated { .. } | StepKind::Harmless | StepKind::Withdrawn { .. } => {
                 Err(DefinitionError::Refusable(step.name.clone()))
             }
             StepKind::Final if before => Err(DefinitionError::Uncompensated(step.name.clone())),

@@ -194,6 +194,18 @@ fn turn(definition: &Definition, state: &State, reason: String, metadata: BTreeM
     Move::TurnRound { reason, metadata, take_back }
 }
 
+/// The steps whose participants are told that the saga goes back: somebody is asked there and need not decide.
+#[must_use]
+pub fn withdrawals(definition: &Definition, state: &State) -> Vec<usize> {
+    let steps = definition.steps.iter().zip(&state.steps).enumerate();
+    steps
+        .filter(|(_, (def, step))| {
+            matches!(def.kind, StepKind::Withdrawn { .. }) && matches!(step.forward, Forward::Pending { .. })
+        })
+        .map(|(position, _)| position)
+        .collect()
+}
+
 fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
     let wanted: Vec<_> = definition
         .steps

@@ -12,7 +12,7 @@ use crate::catalog::{Kind, order::OrderSaga};
 const DEADLINE: i64 = 30 * 60 * 1000;
 
 fn order() -> Definition {
-    OrderSaga::new(DEADLINE, 60_000).definition().clone()
+    OrderSaga::version(2, DEADLINE, 60_000).unwrap().definition().clone()
 }
 
 fn name(text: &str) -> StepName {
@@ -282,4 +282,24 @@ fn every_stored_event_reads_as_it_was_written() {
     for (event, line) in events.iter().zip(golden.lines()) {
         assert_eq!(serde_json::to_string(event).unwrap(), line);
     }
+}
+
+#[test]
+fn a_table_that_a_saga_may_have_been_started_under_never_changes() {
+    let hashes: Vec<_> =
+        OrderSaga::all(DEADLINE, 60_000).iter().map(|order| order.definition().hash()).collect();
+    assert_eq!(hashes, [-9_080_488_411_051_299_747, -8_396_689_897_906_451_150]);
+}
+
+#[test]
+fn only_a_review_that_somebody_still_looks_at_is_withdrawn() {
+    let pending = Event::StepPending { step: name("screen"), until: 9, action: "REVIEW".into() };
+    let screened = |events: &[Event], version| {
+        let definition = OrderSaga::version(version, DEADLINE, 60_000).unwrap().definition().clone();
+        withdrawals(&definition, &after(events))
+    };
+    assert_eq!(screened(&[pending.clone(), turned(&["open"])], 2), [2]);
+    assert!(screened(&[pending.clone(), turned(&["open"])], 1).is_empty(), "version 1 says nothing");
+    assert!(screened(&[pending, done("screen"), turned(&["open"])], 2).is_empty());
+    assert!(screened(&[turned(&["open"])], 2).is_empty());
 }

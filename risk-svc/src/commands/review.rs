@@ -1,4 +1,5 @@
-//! How a review ends: by a person, or by its deadline. Both knock at the same command, so that one of them counts.
+//! How a review ends: by a person, by its deadline, or because its saga goes back. All knock at the same command, so that
+//! one of them counts.
 //!
 //! The end, the outcome of the step and the message that tells the saga are one commit.
 
@@ -110,9 +111,10 @@ fn meant<'r>(found: &'r [Review], item: &Item) -> Option<&'r Review> {
 
 /// The review as it is after its end, and what its saga is told.
 fn end(before: Review, state: ReviewState, item: &Item, now: DateTime<Utc>) -> (Ended, step_answer::Outcome) {
-    let is_decision = state != ReviewState::Expired;
+    let is_decision = matches!(state, ReviewState::Approved | ReviewState::Declined);
     let reviewer = is_decision.then(|| item.reviewer.clone());
-    let reason = is_decision.then(|| item.reason.clone()).filter(|reason| !reason.is_empty());
+    let reason =
+        (state != ReviewState::Expired).then(|| item.reason.clone()).filter(|reason| !reason.is_empty());
     let review = Review { state, reviewer, reason, decide_time: Some(now), ..before };
     let refused = match state {
         ReviewState::Approved | ReviewState::Open => None,
@@ -124,6 +126,7 @@ fn end(before: Review, state: ReviewState, item: &Item, now: DateTime<Utc>) -> (
             let time = review.expire_time.to_rfc3339_opts(SecondsFormat::Secs, true);
             Some(wire::refused("REVIEW_EXPIRED", [("expire_time", time.as_str())]))
         }
+        ReviewState::Withdrawn => Some(wire::refused("REVIEW_WITHDRAWN", [("reason", item.reason.as_str())])),
     };
     match refused {
         None => {

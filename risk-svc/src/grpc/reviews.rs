@@ -80,7 +80,11 @@ impl Reviews for Desk {
 /// Somebody, or the deadline, was faster.
 fn stands(review: &Review) -> Status {
     let state = review.state().as_str_name();
-    let who = if review.reviewer.is_empty() { "the deadline" } else { review.reviewer.as_str() };
+    let who = match review.state() {
+        WireState::Withdrawn => "the saga, which turned round",
+        _ if review.reviewer.is_empty() => "the deadline",
+        _ => review.reviewer.as_str(),
+    };
     error::precondition(
         "REVIEW_DECIDED",
         format!("the review of {} is {state} already, by {who}", review.saga_id),
@@ -117,7 +121,7 @@ fn state(number: i32) -> Result<Option<ReviewState>, Status> {
         WireState::Approved => Some(ReviewState::Approved),
         WireState::Declined => Some(ReviewState::Declined),
         WireState::Expired => Some(ReviewState::Expired),
-        WireState::Withdrawn => None,
+        WireState::Withdrawn => Some(ReviewState::Withdrawn),
     })
 }
 

@@ -1,0 +1,85 @@
+//! What an order saga stores of its own: its input, and what its steps gave.
+//!
+//! The serde forms are in the journal for good; changes are additive.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What an order is about; stored with its start and never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Who buys.
+    pub customer_id: String,
+    /// Who sells.
+    pub merchant_id: String,
+    /// ISO 4217.
+    pub currency: String,
+    /// What, at which price.
+    pub lines: Vec<Line>,
+    /// Minor units.
+    pub subtotal: i64,
+    /// Minor units.
+    pub tax: i64,
+    /// Minor units.
+    pub total: i64,
+    /// The provider's token of the card.
+    pub card_token: String,
+    /// The customer's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// When it was accepted, milliseconds since 1970.
+    pub accepted_at: i64,
+}
+
+/// A line with its price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// What.
+    pub sku: String,
+    /// How many.
+    pub quantity: i64,
+    /// Price of one, minor units.
+    pub unit_price: i64,
+    /// Price of all, minor units.
+    pub line_total: i64,
+}
+
+/// What Reserve gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserved {
+    /// rsv_…
+    pub reservation_id: String,
+}
+
+/// What Screen gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Screened {
+    /// RULES or REVIEWER.
+    pub approved_by: String,
+}
+
+/// What Charge gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Charged {
+    /// pay_…
+    pub payment_id: String,
+    /// The provider's.
+    pub provider_reference: String,
+}
+
+/// What Post gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posted {
+    /// txn_…
+    pub transaction_id: String,
+}
+
+/// Of steps that give nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
