@@ -419,7 +419,7 @@ fn new_start(
         kind: definition.kind,
         definition_version: i32::try_from(definition.version).unwrap_or(i32::MAX),
         definition_hash: definition.hash(),
-        started: Recorded { at, event: started },
+        started: Recorded { at, trace: chassis::telemetry::traceparent(), event: started },
         customer: checked.customer.to_string(),
         merchant: checked.merchant.to_string(),
         currency: checked.currency.to_string(),
