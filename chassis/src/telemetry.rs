@@ -15,7 +15,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
-    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider},
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
@@ -61,6 +61,8 @@ pub struct Options {
     pub format: Format,
     /// The collector, as in `http://localhost:4317`.
     pub otlp_endpoint: Option<String>,
+    /// Which part of the traces that begin here is kept, 0 to 1.
+    pub trace_ratio: f64,
 }
 
 /// Why telemetry could not be set up.
@@ -106,7 +108,7 @@ impl Telemetry {
             .parse(format!("{QUIET},{}", options.filter))
             .map_err(|source| Error::Filter { filter: options.filter.clone(), source })?;
         let provider = options.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
-        let provider = provider.map(|endpoint| exporting(endpoint, &options.service)).transpose()?;
+        let provider = provider.map(|endpoint| exporting(endpoint, options)).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             let targets = Targets::new()
                 .with_default(LevelFilter::INFO)
@@ -140,18 +142,24 @@ impl Telemetry {
     }
 }
 
-fn exporting(endpoint: &str, service: &str) -> Result<SdkTracerProvider, Error> {
+fn exporting(endpoint: &str, options: &Options) -> Result<SdkTracerProvider, Error> {
     let exporter = SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .with_timeout(EXPORT_WITHIN)
         .build()
         .map_err(|source| Error::Endpoint { endpoint: endpoint.to_owned(), source })?;
-    let resource = Resource::builder().with_service_name(service.to_owned()).build();
+    let resource = Resource::builder().with_service_name(options.service.clone()).build();
     // A thread of its own and a bounded queue that drops: no caller waits.
     let batches = BatchConfigBuilder::default().with_scheduled_delay(EXPORT_EVERY).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
-    Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource).build())
+    // A part of a trace is worth nothing: whoever begins it decides for all.
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.trace_ratio)));
+    Ok(SdkTracerProvider::builder()
+        .with_span_processor(processor)
+        .with_sampler(sampler)
+        .with_resource(resource)
+        .build())
 }
 
 /// The metrics of this process; keeps them from the first call on.

@@ -15,8 +15,8 @@
 
 pub mod chaos;
 mod clients;
-pub mod load;
 mod collector;
+pub mod load;
 mod meddle;
 mod node;
 pub mod process;

@@ -203,6 +203,12 @@ impl Service {
         self.bus.subscribe(Queue::replies(), Arc::new(replies)).await
     }
 
+    /// Whether somebody drives what it accepts: it owns a shard, or another who is alive does. For readiness.
+    #[must_use]
+    pub fn is_driven(&self) -> bool {
+        self.inner.owned.is_driven()
+    }
+
     /// Whether it owns any shard: before that it accepts orders, and somebody else drives them.
     #[must_use]
     pub fn owns_shards(&self) -> bool {

@@ -21,5 +21,6 @@ mod refusals;
 mod slices;
 mod stack;
 mod statements;
+mod telemetry;
 mod verbs;
 mod waiting;
