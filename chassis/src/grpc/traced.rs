@@ -78,6 +78,7 @@ impl<S> Traced<S> {
             rpc.service = service,
             rpc.method = method,
             rpc.grpc.status_code = Empty,
+            saga.id = Empty,
             otel.status_code = Empty,
         );
         let trace = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());

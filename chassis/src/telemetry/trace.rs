@@ -33,7 +33,12 @@ pub fn is_traced() -> bool {
 /// The current trace as W3C text (`traceparent`), for a message or a step; empty when there is none.
 #[must_use]
 pub fn traceparent() -> String {
-    let context = Span::current().context();
+    text_of(&Span::current())
+}
+
+/// Asked, not entered: a span that is left ends there, as far as its trace is concerned.
+fn text_of(span: &Span) -> String {
+    let context = span.context();
     let span = context.span();
     let span = span.span_context();
     if !span.is_valid() {
@@ -126,7 +131,7 @@ pub fn part_span(name: fmt::Arguments<'_>, kind: &'static str) -> Span {
 /// The text of the trace that goes on below `span`; where nothing is traced, the trace itself goes on.
 #[must_use]
 pub fn below(span: &Span, trace: &str) -> String {
-    let text = if span.is_none() { String::new() } else { span.in_scope(traceparent) };
+    let text = text_of(span);
     if text.is_empty() { trace.to_owned() } else { text }
 }
 
