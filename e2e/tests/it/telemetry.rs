@@ -13,7 +13,7 @@ use chassis::{
 };
 use e2e::{
     Collector, Span, Spec, eventually,
-    process::{Launch, Process, folder},
+    process::{self, Launch, Process, folder},
 };
 use proto::{
     inventory::v1::{RestockRequest, inventory_client::InventoryClient},
@@ -140,6 +140,22 @@ async fn logs_say_their_trace(process: &Process, log: &Path, collector: &Collect
     );
 }
 
+/// Whoever calls the program may be in a trace of its own.
+async fn a_command_is_part_of_its_callers_trace(process: &Process, collector: &Collector) {
+    let environment = [("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned())];
+    let server = format!("http://{}", process.addresses["grpc"]);
+    let (code, text) = process::run(&["order", "list", "--server", &server], &environment).await;
+    assert_eq!(code, Some(0), "{text}");
+    eventually("the call is in the trace", || async {
+        let spans = collector.spans();
+        let listed = spans.iter().find(|span| span.name == "amends.order.v1.Orders/ListOrders")?;
+        assert_eq!(listed.trace_id, "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(listed.parent_span_id, "b7ad6b7169203331");
+        Some(())
+    })
+    .await;
+}
+
 fn nothing_is_told(collector: &Collector) {
     let text = collector.text();
     for secret in ["tok_", CUSTOMER] {
@@ -224,6 +240,7 @@ async fn an_order_is_one_trace_from_its_creation_to_the_letter_even_past_kill_mi
         (waits && loose(&spans).is_empty()).then_some(())
     })
     .await;
+    a_command_is_part_of_its_callers_trace(&first, &collector).await;
     let metrics = shows_itself(&first).await;
     for name in [
         "amends_sagas_ended_total{outcome=\"completed\"}",
@@ -260,8 +277,7 @@ async fn an_order_is_one_trace_from_its_creation_to_the_letter_even_past_kill_mi
 }
 
 /// Everything that seven processes are told.
-async fn environment(collector: &Collector, letters: &Path) -> Environment {
-    let database = TestDatabase::create(&amends::provision::schemas()).await;
+fn environment(database: &TestDatabase, collector: &Collector, letters: &Path) -> Environment {
     vec![
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()),
         ("AMENDS_AMQP_URL", variable("AMENDS_TEST_AMQP_URL")),
@@ -278,6 +294,23 @@ async fn environment(collector: &Collector, letters: &Path) -> Environment {
     ]
 }
 
+/// A process whose database takes no connections is alive, and not ready; when it takes them again, it is.
+async fn unready_without_a_database(database: &TestDatabase, process: &Process) {
+    let mut owner = database.connect().await;
+    let mut limit = async |connections: i32| {
+        let set = "execute format('alter database %I connection limit %s', current_database()";
+        let set = format!("do $$ begin {set}, {connections}); end $$");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut owner).await.unwrap();
+    };
+    let http = &process.addresses["http"];
+    limit(0).await;
+    let (status, why) = get(http, "/readyz").await;
+    assert!(status == 503 && why.starts_with("database: "), "{status} {why}");
+    assert_eq!(get(http, "/healthz").await.0, 200);
+    limit(-1).await;
+    assert_eq!(get(http, "/readyz").await, (200, "ready\n".into()));
+}
+
 async fn alone(service: &str, environment: &Environment) -> Process {
     let arguments = [service, "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
     Process::start(&arguments, environment).await
@@ -285,12 +318,7 @@ async fn alone(service: &str, environment: &Environment) -> Process {
 
 async fn stock_up(catalog: Callee, inventory: Callee) {
     let unit_price = Some(Money { minor_units: 1999, currency_code: "EUR".into() });
-    let price = SetPriceRequest {
-        sku: "P1001".into(),
-        unit_price,
-        title: "Cup".into(),
-        ..SetPriceRequest::default()
-    };
+    let price = SetPriceRequest { sku: "P1001".into(), unit_price, title: "Cup".into() };
     CatalogClient::new(catalog).set_price(price).await.unwrap();
     let restock = RestockRequest { request_id: "first".into(), sku: "P1001".into(), quantity: 10 };
     InventoryClient::new(inventory).restock(restock).await.unwrap();
@@ -300,7 +328,8 @@ async fn stock_up(catalog: Callee, inventory: Callee) {
 async fn seven_processes_over_a_broker_make_one_trace_of_an_order() {
     let data = folder("seven");
     let collector = Collector::start(&data.join("traces.jsonl")).await;
-    let mut environment = environment(&collector, &data).await;
+    let database = TestDatabase::create(&amends::provision::schemas()).await;
+    let mut environment = environment(&database, &collector, &data);
     let urls = [
         ("order", "AMENDS_ORDER_URL"),
         ("inventory", "AMENDS_INVENTORY_URL"),
@@ -341,6 +370,7 @@ async fn seven_processes_over_a_broker_make_one_trace_of_an_order() {
     assert!(answered.clone().count() >= 2, "inventory and order answered: {answered:?}");
 
     nothing_is_told(&collector);
+    unready_without_a_database(&database, &running["ledger"]).await;
     for (service, process) in running {
         assert_eq!(process.terminate().await, Some(0), "{service}");
     }
