@@ -17,6 +17,7 @@ use e2e::{
 };
 use proto::{
     inventory::v1::{RestockRequest, inventory_client::InventoryClient},
+    ledger::v1::{CloseAccountRequest, ledger_client::LedgerClient},
     money::Money,
     order::v1::{
         GetOrderRequest, Order, OrderStatus, SetPriceRequest, catalog_client::CatalogClient,
@@ -294,6 +295,19 @@ fn environment(database: &TestDatabase, collector: &Collector, letters: &Path) -
     ]
 }
 
+/// The ledger refuses a merchant who left: what was charged goes back, and the books hear of it.
+async fn money_that_goes_back_is_in_the_trace(orders: &Callee, ledger: Callee, collector: &Collector) {
+    let account_id = "merchant:m_1:EUR".to_owned();
+    let close = CloseAccountRequest { account_id, reason: "left".into() };
+    LedgerClient::new(ledger).close_account(close).await.unwrap();
+    let refunded = create(orders, "tok_approve", 20).await;
+    assert_eq!(refunded.status_reason, "ACCOUNT_CLOSED", "{refunded:?}");
+    let names = ["process commands.payment", "provider refund", "process events.payment.refunded"];
+    let spans = is_whole(collector, &refunded, &names).await;
+    let booked = spans.iter().find(|span| span.name == names[2]).unwrap();
+    assert_eq!((booked.service.as_str(), booked.attribute("outcome")), ("amends-ledger", "done"));
+}
+
 /// A process whose database takes no connections is alive, and not ready; when it takes them again, it is.
 async fn unready_without_a_database(database: &TestDatabase, process: &Process) {
     let mut owner = database.connect().await;
@@ -369,6 +383,7 @@ async fn seven_processes_over_a_broker_make_one_trace_of_an_order() {
     let answered = spans.iter().filter(|span| span.name == "process replies.orchestrator");
     assert!(answered.clone().count() >= 2, "inventory and order answered: {answered:?}");
 
+    money_that_goes_back_is_in_the_trace(&callee, running["ledger"].callee(), &collector).await;
     nothing_is_told(&collector);
     unready_without_a_database(&database, &running["ledger"]).await;
     for (service, process) in running {
