@@ -23,7 +23,7 @@ use crate::provision::Databases;
 
 pub(crate) use front::Front;
 pub use ground::{BusKind, CacheKind, Error, Pools};
-pub(crate) use ground::{Ground, reachable};
+pub(crate) use ground::{Ground, driven, reachable};
 pub use queues::queues;
 pub(crate) use services::Identity;
 use services::Services;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 /// The rungs of the retry ladder: how long a message that failed waits before it is tried again.
@@ -133,6 +133,13 @@ impl Message {
         self.exchange == Exchange::Commands && named(header::SAGA) && named(header::STEP)
     }
 
+    /// The trace in which it is handled now, for what is written down because of it; may be empty.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        let came_with = self.headers.get(header::TRACE).map(String::as_str).unwrap_or_default();
+        crate::telemetry::below(&Span::current(), came_with)
+    }
+
     /// The notice that tells the saga that this command is dead. Its id follows from the command's, so that saying it
     /// twice says it once.
     #[must_use]
@@ -168,6 +175,18 @@ pub enum Verdict {
     Unavailable(String),
 }
 
+impl Verdict {
+    /// For traces.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Retry(_) => "retry",
+            Self::Dead(_) => "dead",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
 impl From<types::NoAnswer> for Verdict {
     fn from(none: types::NoAnswer) -> Self {
         match none {
@@ -188,15 +207,35 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Asks a handler, as part of the message's trace. Its panic is a failure of this message alone.
 async fn ask(handler: &dyn Handler, message: &Message) -> Verdict {
-    let span = tracing::info_span!("consume", message.id = %message.id, kind = message.kind);
+    let span = consume_span(message);
+    let verdict = AssertUnwindSafe(handler.handle(message))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await
+        .unwrap_or_else(|_| Verdict::Retry("the handler panicked".into()));
+    span.record("outcome", verdict.as_str());
+    verdict
+}
+
+fn consume_span(message: &Message) -> Span {
+    if !crate::telemetry::is_traced() {
+        return tracing::info_span!("consume", message.id = %message.id, kind = message.kind);
+    }
+    let exchange = message.exchange.as_str();
+    let span = tracing::info_span!(
+        "consume",
+        otel.name = format!("process {}.{}", exchange, message.routing_key),
+        otel.kind = "consumer",
+        messaging.operation.name = "process",
+        messaging.destination.name = exchange,
+        message.id = %message.id,
+        kind = message.kind,
+        outcome = Empty,
+    );
     if let Some(trace) = message.headers.get(header::TRACE) {
         crate::telemetry::set_parent(&span, trace);
     }
-    AssertUnwindSafe(handler.handle(message))
-        .catch_unwind()
-        .instrument(span)
-        .await
-        .unwrap_or_else(|_| Verdict::Retry("the handler panicked".into()))
+    span
 }
 
 /// What a queue takes.

@@ -96,6 +96,9 @@ pub struct Log {
     /// An OpenTelemetry collector for traces, as in http://localhost:4317; without it there are none
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// Which part of the traces that begin here is kept, 0 to 1; a caller's own is kept if the caller keeps it
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value_t = 1.0)]
+    pub trace_ratio: f64,
 }
 
 impl Log {
@@ -107,6 +110,7 @@ impl Log {
             filter: self.log.clone(),
             format: self.log_format,
             otlp_endpoint: self.otlp_endpoint.clone(),
+            trace_ratio: self.trace_ratio,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A gRPC server as every process of Amends has it, and the two ways to call one.
 //!
 //! Reflection (v1 and v1alpha), health, size and stream limits, draining. A callee is either a [`Channel`] to another
-//! process or the [`Routes`] of a service in this one; callers see no difference ([`Callee`]).
+//! process or the [`Routes`] of a service in this one; callers see no difference ([`Callee`]). A trace goes along in the
+//! metadata, and every call that is served is a span of it (`traced`).
+
+mod traced;
 
 use std::time::Duration;
 
@@ -15,10 +18,11 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{
-    BoxError, ServiceExt,
+    BoxError, Layer as _, ServiceExt,
     util::{BoxCloneSyncService, MapResponseLayer},
 };
 
+use self::traced::{Traced, TracedLayer};
 use crate::stop::Stop;
 
 /// The largest message taken at any door, in bytes.
@@ -26,6 +30,9 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// The largest message of a step exchange (slices), in bytes.
 pub const MAX_SLICE_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Metadata of a call whose items each carry a trace of their own: the call itself is no part of any.
+pub const TRACED_BY_ITEM: &str = "amends-traced-by-item";
 
 /// Somebody to call: in another process or in this one.
 pub type Callee = BoxCloneSyncService<Request<Body>, Response<Body>, CallError>;
@@ -46,13 +53,16 @@ pub fn remote(address: &str) -> Result<Callee, tonic::transport::Error> {
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .connect_lazy();
-    Ok(BoxCloneSyncService::new(channel.map_err(|e| CallError(e.into()))))
+    let channel = ServiceExt::<Request<Body>>::map_err(channel, |e| CallError(e.into()));
+    Ok(BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_request(channel, traced::tell)))
 }
 
 /// A callee in this process: no socket, no HTTP/2.
 #[must_use]
 pub fn local(routes: Routes) -> Callee {
-    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_err(routes.prepare(), |e| CallError(e.into())))
+    let routes = ServiceExt::<Request<Body>>::map_err(routes.prepare(), |e| CallError(e.into()));
+    let served: Traced<_> = TracedLayer::new(None).layer(routes);
+    BoxCloneSyncService::new(ServiceExt::<Request<Body>>::map_request(served, traced::tell))
 }
 
 /// Serves routes on a bound listener until it is asked to stop; then lets running calls end.
@@ -83,6 +93,7 @@ pub async fn serve(
     let stopping = stop.clone();
     let names: Vec<&'static str> = services.to_vec();
     Server::builder()
+        .layer(TracedLayer::new(Some(services)))
         .layer(MapResponseLayer::new(name_oversize))
         .max_concurrent_streams(1024)
         .http2_max_pending_accept_reset_streams(Some(64))

@@ -44,6 +44,7 @@ pub struct Outbox {
     delete: String,
     later: String,
     dead: String,
+    backlog: String,
 }
 
 impl Outbox {
@@ -80,6 +81,11 @@ impl Outbox {
                  insert into {schema}.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
                  select $3, $4, $5, $6, $7, $8, $9 from dead where $10 on conflict (outbox_id) do nothing"
             ),
+            // Bounded, so that a backlog is not made worse by being counted.
+            backlog: format!(
+                "select count(*), coalesce(extract(epoch from now() - min(o.create_time)), 0)::double precision \
+                 from (select create_time from {schema}.outbox where dead_time is null order by create_time limit 10000) o"
+            ),
         }
     }
 
@@ -91,8 +97,8 @@ impl Outbox {
 
     /// Every statement, for the SQL check.
     #[must_use]
-    pub fn statements(&self) -> [&str; 5] {
-        [&self.insert, &self.claim, &self.delete, &self.later, &self.dead]
+    pub fn statements(&self) -> [&str; 6] {
+        [&self.insert, &self.claim, &self.delete, &self.later, &self.dead, &self.backlog]
     }
 
     /// Stores messages in the caller's transaction.
@@ -182,6 +188,9 @@ impl Columns {
     }
 }
 
+/// The backlog is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// How the relay works.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayOptions {
@@ -233,6 +242,7 @@ struct Runner {
 impl Runner {
     async fn run(self, mut handed: mpsc::UnboundedReceiver<Vec<Message>>) {
         let mut next_sweep = tokio::time::Instant::now();
+        let mut next_look = next_sweep;
         while !self.stop.is_wanted() {
             let mut batch = Vec::new();
             tokio::select! {
@@ -257,6 +267,22 @@ impl Runner {
                 self.sweep().await;
                 next_sweep = tokio::time::Instant::now() + self.options.sweep_every;
             }
+            if tokio::time::Instant::now() >= next_look {
+                self.look().await;
+                next_look = tokio::time::Instant::now() + LOOK_EVERY;
+            }
+        }
+    }
+
+    /// Shows what is not sent yet, and for how long the oldest has not been.
+    async fn look(&self) {
+        let look = sqlx::query(AssertSqlSafe(self.outbox.backlog.clone()).into_sql_str());
+        let seen = look.fetch_one(&self.pool).await;
+        if let Ok((rows, oldest)) = seen.and_then(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?))) {
+            let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+            metrics::gauge!("amends_outbox_rows", "service" => self.outbox.source).set(f64::from(rows));
+            metrics::gauge!("amends_outbox_oldest_seconds", "service" => self.outbox.source)
+                .set::<f64>(oldest);
         }
     }
 

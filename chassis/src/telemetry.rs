@@ -1,29 +1,29 @@
 //! What people see: logs, traces, metrics. The only set-up of any of them.
 //!
-//! Logs go to standard error, for people or as JSON. Traces go to an OTLP collector if there is one, from a thread of
-//! their own that drops what it cannot send: nothing in the house ever waits for a collector. Metrics are kept in this
-//! process and shown by [`http`](crate::http). Without a collector there are no trace ids, and nothing is paid for them.
+//! Logs go to standard error, for people or as JSON (`lines`). Traces go to an OTLP collector if there is one, from a
+//! thread of their own that drops what it cannot send: nothing in the house ever waits for a collector. How a trace goes
+//! from process to process is in `trace`. Metrics are kept in this process and shown by [`http`](crate::http). Without
+//! a collector there are no trace ids, and nothing is paid for them.
 
-use std::{
-    io::{IsTerminal as _, stderr},
-    sync::OnceLock,
-    time::Duration,
-};
+mod lines;
+mod trace;
+
+use std::{sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use opentelemetry::{
-    propagation::{Extractor, TextMapPropagator as _},
-    trace::{TraceContextExt as _, TracerProvider as _},
-};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use tracing::{Span, Subscriber, level_filters::LevelFilter};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use opentelemetry_sdk::{
+    Resource,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider},
+};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::Targets,
-    layer::SubscriberExt as _,
-    registry::{LookupSpan, Registry},
+    EnvFilter, Layer as _, filter::Targets, layer::SubscriberExt as _, registry::Registry,
+};
+
+pub use self::trace::{
+    below, call_span, commit_span, is_traced, part_span, resumed_span, set_parent, step_span, traceparent,
 };
 
 /// What is not logged unless it is asked for by name. lapin logs returned messages with their bodies, and every broken
@@ -36,6 +36,9 @@ const UNTRACED: [&str; 7] = ["h2", "hyper", "hyper_util", "tonic", "tower", "lap
 
 /// For one export; a collector that takes longer gets the next batch.
 const EXPORT_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a span waits for others to be sent with: what a process that is killed takes with it.
+const EXPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -58,6 +61,8 @@ pub struct Options {
     pub format: Format,
     /// The collector, as in `http://localhost:4317`.
     pub otlp_endpoint: Option<String>,
+    /// Which part of the traces that begin here is kept, 0 to 1.
+    pub trace_ratio: f64,
 }
 
 /// Why telemetry could not be set up.
@@ -103,15 +108,25 @@ impl Telemetry {
             .parse(format!("{QUIET},{}", options.filter))
             .map_err(|source| Error::Filter { filter: options.filter.clone(), source })?;
         let provider = options.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
-        let provider = provider.map(|endpoint| exporting(endpoint, &options.service)).transpose()?;
+        let provider = provider.map(|endpoint| exporting(endpoint, options)).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             let targets = Targets::new()
                 .with_default(LevelFilter::INFO)
                 .with_targets(UNTRACED.map(|target| (target, LevelFilter::OFF)));
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("amends")).with_filter(targets)
+            // Where a span was made, and on which thread, is not worth its bytes.
+            tracing_opentelemetry::layer()
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false)
+                .with_context_activation(false)
+                .with_tracer(provider.tracer("amends"))
+                .with_filter(targets)
         });
-        let subscriber = Registry::default().with(traces).with(lines(options.format).with_filter(filter));
-        tracing::subscriber::set_global_default(subscriber)?;
+        let lines = lines::layer(options.format).with_filter(filter);
+        let is_traced = traces.is_some();
+        tracing::subscriber::set_global_default(Registry::default().with(traces).with(lines))?;
+        trace::begin(is_traced);
         Ok(Self { provider })
     }
 
@@ -127,60 +142,24 @@ impl Telemetry {
     }
 }
 
-fn lines<S>(format: Format) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
-    match format {
-        Format::Human => Box::new(lines.with_ansi(stderr().is_terminal())),
-        Format::Json => Box::new(lines.json().flatten_event(true).with_span_list(false)),
-    }
-}
-
-fn exporting(endpoint: &str, service: &str) -> Result<SdkTracerProvider, Error> {
+fn exporting(endpoint: &str, options: &Options) -> Result<SdkTracerProvider, Error> {
     let exporter = SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
         .with_timeout(EXPORT_WITHIN)
         .build()
         .map_err(|source| Error::Endpoint { endpoint: endpoint.to_owned(), source })?;
-    let resource = Resource::builder().with_service_name(service.to_owned()).build();
+    let resource = Resource::builder().with_service_name(options.service.clone()).build();
     // A thread of its own and a bounded queue that drops: no caller waits.
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
-}
-
-/// The current trace as W3C text (`traceparent`), for a message or a step; empty when there is none.
-#[must_use]
-pub fn traceparent() -> String {
-    let context = Span::current().context();
-    let span = context.span();
-    let span = span.span_context();
-    if !span.is_valid() {
-        return String::new();
-    }
-    format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8())
-}
-
-/// Makes `span` part of the trace that a message or a step came with. What is not a traceparent changes nothing.
-pub fn set_parent(span: &Span, traceparent: &str) {
-    struct Header<'a>(&'a str);
-
-    impl Extractor for Header<'_> {
-        fn get(&self, key: &str) -> Option<&str> {
-            (key == "traceparent").then_some(self.0)
-        }
-
-        fn keys(&self) -> Vec<&str> {
-            vec!["traceparent"]
-        }
-    }
-
-    if !traceparent.is_empty() {
-        let parent = TraceContextPropagator::new().extract(&Header(traceparent));
-        // It fails for a span that is not traced or has ended: then there is nothing to do.
-        let _ = span.set_parent(parent);
-    }
+    let batches = BatchConfigBuilder::default().with_scheduled_delay(EXPORT_EVERY).build();
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    // A part of a trace is worth nothing: whoever begins it decides for all.
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.trace_ratio)));
+    Ok(SdkTracerProvider::builder()
+        .with_span_processor(processor)
+        .with_sampler(sampler)
+        .with_resource(resource)
+        .build())
 }
 
 /// The metrics of this process; keeps them from the first call on.
@@ -205,37 +184,4 @@ pub fn metrics() -> PrometheusHandle {
             handle
         })
         .clone()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_goes_on_from_its_text() {
-        let provider = SdkTracerProvider::builder().build();
-        let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        tracing::subscriber::with_default(Registry::default().with(traces), || {
-            assert_eq!(traceparent(), "", "outside any span");
-            let span = tracing::info_span!("here");
-            set_parent(&span, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-            let text = span.in_scope(traceparent);
-            assert!(text.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{text}");
-            assert!(text.ends_with("-01") && !text.contains("b7ad6b7169203331"), "{text}");
-
-            for bad in ["", "00", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", "\u{0}é"] {
-                let span = tracing::info_span!("alone");
-                set_parent(&span, bad);
-                let text = span.in_scope(traceparent);
-                assert!(text.len() == 55 && !text.contains("0af7651916cd43dd"), "{bad}: {text}");
-            }
-        });
-    }
-
-    #[test]
-    fn without_a_collector_there_is_no_trace() {
-        let span = tracing::info_span!("here");
-        set_parent(&span, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-        assert_eq!(span.in_scope(traceparent), "");
-    }
 }

@@ -15,6 +15,7 @@
 
 pub mod chaos;
 mod clients;
+mod collector;
 pub mod load;
 mod meddle;
 mod node;
@@ -25,6 +26,7 @@ mod world;
 use std::{future::Future, time::Duration};
 
 pub use clients::{Line, Spec};
+pub use collector::{Collector, Span};
 pub use meddle::{Meddling, Record};
 pub use node::{Kind, Node};
 pub use world::{Builder, BusKind, World};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -32,6 +33,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// Its lines go to our standard error behind this; without it they are kept for the day it does not start.
     pub label: Option<String>,
+    /// Its lines are written here as well.
+    pub log: Option<PathBuf>,
 }
 
 /// A running binary.
@@ -48,6 +51,7 @@ impl Process {
             arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
             environment: environment.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
             label: std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| String::new()),
+            log: None,
         };
         Self::launch(&launch).await.unwrap_or_else(|said| panic!("it did not start:\n{said}"))
     }
@@ -64,12 +68,16 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (tell, told) = oneshot::channel();
         let label = launch.label.clone();
+        let mut log = launch.log.as_ref().map(|path| std::fs::File::create(path).unwrap());
         // Read to its end, or the process would block on a full pipe.
         tokio::spawn(async move {
             let (mut tell, mut said) = (Some(tell), Vec::new());
             while let Ok(Some(line)) = lines.next_line().await {
                 if let Some(label) = &label {
                     eprintln!("{label}| {line}");
+                }
+                if let Some(log) = &mut log {
+                    writeln!(log, "{line}").unwrap();
                 }
                 if let Some(rest) = line.strip_prefix("ready ") {
                     let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));

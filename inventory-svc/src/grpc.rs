@@ -4,7 +4,7 @@
 
 mod people;
 
-use chassis::batcher::Batcher;
+use chassis::{batcher::Batcher, telemetry::step_span};
 use proto::{
     inventory::v1::{
         CommitReply, CommitRequest, ReleaseReply, ReleaseRequest, ReserveReply, ReserveRequest,
@@ -13,6 +13,7 @@ use proto::{
     step::{self, Replies},
 };
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 pub(crate) use people::People;
 
@@ -43,15 +44,27 @@ impl InventorySteps for Steps {
         request: Request<ReserveRequest>,
     ) -> Result<Response<Self::ReserveStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span = step_span(
+                "amends.inventory.v1.InventorySteps/Reserve",
+                &header.key,
+                header.attempt,
+                &header.trace,
+            );
             let item = wire::reserve_item(item, &header)?;
-            Ok(self.reserve.submit(item, header.remaining))
+            Ok(self.reserve.submit(item, header.remaining).instrument(span))
         })
     }
 
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<Self::CommitStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span = step_span(
+                "amends.inventory.v1.InventorySteps/Commit",
+                &header.key,
+                header.attempt,
+                &header.trace,
+            );
             let item = wire::commit_item(&item, &header)?;
-            Ok(self.commit.submit(item, header.remaining))
+            Ok(self.commit.submit(item, header.remaining).instrument(span))
         })
     }
 
@@ -60,9 +73,15 @@ impl InventorySteps for Steps {
         request: Request<ReleaseRequest>,
     ) -> Result<Response<Self::ReleaseStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span = step_span(
+                "amends.inventory.v1.InventorySteps/Release",
+                &header.key,
+                header.attempt,
+                &header.trace,
+            );
             let remaining = header.remaining;
             let item = wire::release_item(&item, header, None)?;
-            Ok(self.release.submit(item, remaining))
+            Ok(self.release.submit(item, remaining).instrument(span))
         })
     }
 }

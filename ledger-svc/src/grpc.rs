@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use chassis::{batcher::Batcher, database::Trouble};
+use chassis::{batcher::Batcher, database::Trouble, telemetry::step_span};
 use proto::{
     error::{self, Violation},
     ledger::v1::{
@@ -20,6 +20,7 @@ use proto::{
 };
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 use types::{SagaId, TransactionId};
 use uuid::Uuid;
 
@@ -47,8 +48,10 @@ impl LedgerSteps for Steps {
 
     async fn post(&self, request: Request<PostRequest>) -> Result<Response<Self::PostStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span =
+                step_span("amends.ledger.v1.LedgerSteps/Post", &header.key, header.attempt, &header.trace);
             let remaining = header.remaining;
-            Ok(self.post.submit(wire::post(item, header)?, remaining))
+            Ok(self.post.submit(wire::post(item, header)?, remaining).instrument(span))
         })
     }
 
@@ -57,8 +60,10 @@ impl LedgerSteps for Steps {
         request: Request<ReverseRequest>,
     ) -> Result<Response<Self::ReverseStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span =
+                step_span("amends.ledger.v1.LedgerSteps/Reverse", &header.key, header.attempt, &header.trace);
             let remaining = header.remaining;
-            Ok(self.reverse.submit(wire::reverse(item, header, None)?, remaining))
+            Ok(self.reverse.submit(wire::reverse(item, header, None)?, remaining).instrument(span))
         })
     }
 }

@@ -36,7 +36,8 @@ impl Handler for Events {
         };
         let Some(letter) = domain::letter(&change) else { return Verdict::Done };
         let recipient = domain::recipient(&change.customer, &self.domain);
-        let item = Item { id: message.id, order: change.order, version: change.version, recipient, letter };
+        let (order, version) = (change.order, change.version);
+        let item = Item { id: message.id, order, version, recipient, letter, trace: message.trace() };
         match self.record.submit(item, None).await {
             Ok(recorded) => {
                 tracing::debug!(order.id = %change.order, ?recorded, "recorded");

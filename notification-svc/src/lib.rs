@@ -42,7 +42,10 @@ pub use crate::{settings::Settings, smtp_url::SmtpUrl};
 pub const SCHEMA: Schema = Schema {
     name: "notifications",
     role: "amends_notifications",
-    migrations: &[(1, "first", include_str!("../../migrations/notifications/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/notifications/0001_first.sql")),
+        (2, "trace", include_str!("../../migrations/notifications/0002_trace.sql")),
+    ],
     grants: chassis::row_grants!("notifications"),
 };
 

@@ -27,6 +27,8 @@ pub(crate) struct Item {
     pub(crate) version: i64,
     pub(crate) recipient: String,
     pub(crate) letter: Letter,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
 }
 
 /// What it came to.
@@ -107,5 +109,6 @@ fn row(item: &Item) -> New<'_> {
         recipient: &item.recipient,
         subject: &item.letter.subject,
         body: &item.letter.body,
+        trace: &item.trace,
     }
 }

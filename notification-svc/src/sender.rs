@@ -10,10 +10,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use chassis::{
     breaker::{self, Breaker, Outcome, Permit},
     stop::Stop,
+    telemetry,
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use sqlx::PgPool;
 use tokio::{sync::Notify, time::Instant};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     Settings,
@@ -113,7 +115,8 @@ impl Sender {
 
     fn send(&self, due: Due, mut permit: Permit) -> BoxFuture<'static, Settled> {
         let (sink, policy) = (Arc::clone(&self.sink), self.policy);
-        Box::pin(async move {
+        let span = telemetry::resumed_span("send letter", "client", &due.trace);
+        let sending = async move {
             // A letter over which the sink panics must not end the loop that all the others need.
             let sent = AssertUnwindSafe(sink.send(&due)).catch_unwind().await;
             let sent = sent.unwrap_or_else(|_| Err(Unsent::Never("the sink panicked".into())));
@@ -125,7 +128,8 @@ impl Sender {
             report(sink.name(), &due, &sent, state);
             let error = sent.err().map(words);
             Settled { id: due.delivery_id, attempt: due.attempt, until: due.until, state, wait, error }
-        })
+        };
+        Box::pin(sending.instrument(span))
     }
 
     /// Stores what came of letters. What cannot be stored now is kept, and stored with what ends next.
@@ -166,6 +170,7 @@ fn report(sink: &'static str, due: &Due, sent: &Result<(), Unsent>, state: &'sta
         Err(Unsent::NotNow(_)) => ("not_now", "refused for now"),
         Err(Unsent::Never(_)) => ("never", "refused for good"),
     };
+    Span::current().record("outcome", outcome);
     metrics::counter!("amends_notification_sent_total", "sink" => sink, "outcome" => outcome).increment(1);
     let (delivery, template, attempt) = (due.delivery_id, due.template.as_str(), due.attempt);
     if state == "FAILED" {

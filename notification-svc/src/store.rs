@@ -37,18 +37,22 @@ pub(crate) struct New<'a> {
     pub(crate) recipient: &'a str,
     pub(crate) subject: &'a str,
     pub(crate) body: &'a str,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: &'a str,
 }
 
 #[rustfmt::skip]
 type Insert = (
-    Vec<Uuid>, Vec<Uuid>, Vec<i64>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, DateTime<Utc>,
+    Vec<Uuid>, Vec<Uuid>, Vec<i64>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<Option<String>>,
+    DateTime<Utc>,
 );
 
 static INSERT: Statement<Insert> = Statement::new(
     "insert into notifications.delivery \
-       (delivery_id, order_id, version, template, recipient, subject, body, state, next_time, create_time) \
-     select d.*, 'QUEUED', now(), $8 \
-     from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[]) as d",
+       (delivery_id, order_id, version, template, recipient, subject, body, trace, state, next_time, create_time) \
+     select d.*, 'QUEUED', now(), $9 \
+     from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
+                 $8::text[]) as d",
 );
 
 /// Stores deliveries, due at once.
@@ -66,6 +70,7 @@ pub(crate) async fn insert(
         each(&rows, |row| row.recipient.to_owned()),
         each(&rows, |row| row.subject.to_owned()),
         each(&rows, |row| row.body.to_owned()),
+        each(&rows, |row| (!row.trace.is_empty()).then(|| row.trace.to_owned())),
         now,
     );
     INSERT.run(connection, columns).await?;
@@ -90,9 +95,11 @@ pub(crate) struct Due {
     pub(crate) create_time: DateTime<Utc>,
     /// When the claim lapses.
     pub(crate) until: DateTime<Utc>,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
 }
 
-type DueRow = (Uuid, String, String, String, String, i32, DateTime<Utc>, DateTime<Utc>);
+type DueRow = (Uuid, String, String, String, String, i32, DateTime<Utc>, DateTime<Utc>, Option<String>);
 
 // Claimed by time: a sender that dies with deliveries in hand leaves them to others when that time has come. The attempt
 // counts from here, so that a letter that kills its sender is not tried for ever.
@@ -101,7 +108,8 @@ static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
      from (select delivery_id from notifications.delivery where state = 'QUEUED' and next_time <= now() \
            order by next_time limit $2 for update skip locked) as due \
      where d.delivery_id = due.delivery_id \
-     returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time, d.next_time",
+     returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time, d.next_time, \
+               d.trace",
 );
 
 /// Takes up to `limit` deliveries that are due; nobody else takes them for as long as `lease`.
@@ -111,16 +119,18 @@ pub(crate) async fn claim(
     limit: i64,
 ) -> sqlx::Result<Vec<Due>> {
     let rows = CLAIM.all(connection, (lease.as_secs_f64(), limit)).await?;
-    let due = |(delivery_id, template, recipient, subject, body, attempt, create_time, until)| Due {
-        delivery_id,
-        template,
-        recipient,
-        subject,
-        body,
-        attempt,
-        create_time,
-        until,
-    };
+    let due =
+        |(delivery_id, template, recipient, subject, body, attempt, create_time, until, trace): DueRow| Due {
+            delivery_id,
+            template,
+            recipient,
+            subject,
+            body,
+            attempt,
+            create_time,
+            until,
+            trace: trace.unwrap_or_default(),
+        };
     Ok(rows.into_iter().map(due).collect())
 }
 

@@ -4,6 +4,7 @@
 //! elsewhere and come back as messages; the loop itself never waits for any of them. Nothing is called and nobody is told
 //! while a decision that must be durable is not. Read [`live`] for one saga, and [`crate::saga`] for what is decided.
 
+mod gauges;
 mod live;
 
 use std::{
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use types::SagaId;
 use uuid::Uuid;
 
-use self::live::Live;
+use self::{gauges::Gauges, live::Live};
 use crate::{
     catalog::Registry,
     hub::Hub,
@@ -116,6 +117,7 @@ pub(crate) struct Driver {
     timers: BTreeSet<(i64, SagaId)>,
     /// Sagas of definitions that this build does not know.
     unknown: HashSet<SagaId>,
+    gauges: Gauges,
 }
 
 impl Driver {
@@ -142,6 +144,7 @@ impl Driver {
             in_hand,
             timers: BTreeSet::new(),
             unknown: HashSet::new(),
+            gauges: Gauges::default(),
         }
     }
 
@@ -164,6 +167,7 @@ impl Driver {
             let waiting = self.live.values().filter(|live| live.only_waits()).count();
             self.load.active.store(self.live.len() - waiting, Ordering::Relaxed);
             metrics::in_flight(self.live.len(), waiting);
+            self.gauges.look(self.live.values(), now());
         }
     }
 

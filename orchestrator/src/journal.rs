@@ -28,6 +28,9 @@ use crate::{catalog::Projection, metrics, saga::Event};
 pub struct Recorded {
     /// Milliseconds since 1970.
     pub at: i64,
+    /// In the first of a saga: the W3C traceparent that it is part of; left out where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace: String,
     /// The fact.
     #[serde(flatten)]
     pub event: Event,
@@ -442,7 +445,10 @@ impl Writer {
 
     async fn attempt(&self, group: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
         let mut connection = self.pool.acquire().await?;
-        commit(&mut connection, group).await
+        let began = std::time::Instant::now();
+        let won = commit(&mut connection, group).await?;
+        metrics::commit(began.elapsed());
+        Ok(won)
     }
 
     fn conclude(&self, group: Vec<Transition>, won: &[SagaId], known: &mut Vec<Landed>) {

@@ -21,7 +21,7 @@ pub mod signal;
 pub mod store;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -207,6 +207,12 @@ impl Service {
         self.bus.subscribe(Queue::replies(), Arc::new(replies)).await
     }
 
+    /// Whether somebody drives what it accepts: it owns a shard, or another who is alive does. For readiness.
+    #[must_use]
+    pub fn is_driven(&self) -> bool {
+        self.inner.owned.is_driven()
+    }
+
     /// Whether it owns any shard: before that it accepts orders, and somebody else drives them.
     #[must_use]
     pub fn owns_shards(&self) -> bool {
@@ -313,12 +319,14 @@ impl Ears {
 
     /// Idempotency keys live as long as promised, read signals for a day; and money at risk is counted.
     async fn forget(self, key_life: Duration) {
+        let mut at_risk = HashMap::new();
         while self.stop.sleep(Duration::from_secs(60)).await {
             let forgotten = async {
                 let mut connection = self.pool.acquire().await?;
-                for (currency, minor) in store::order::at_risk(&mut connection).await? {
-                    metrics::at_risk(currency, minor);
-                }
+                // What was at risk and no longer is, is none.
+                at_risk.values_mut().for_each(|minor| *minor = 0);
+                at_risk.extend(store::order::at_risk(&mut connection).await?);
+                at_risk.iter().for_each(|(currency, minor)| metrics::at_risk(currency.clone(), *minor));
                 store::start::forget_keys(&mut connection, millis(key_life) / 1000).await?;
                 signal::forget(&mut connection, 86_400).await
             };

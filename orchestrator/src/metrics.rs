@@ -1,5 +1,11 @@
 //! Every metric name of the orchestrator, once. Labels come from closed sets, never from ids.
 
+use std::time::Duration;
+
+fn seconds(ms: i64) -> f64 {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).as_secs_f64()
+}
+
 /// An exchange with a participant had this many items.
 pub(crate) fn slice(items: usize) {
     metrics::histogram!("amends_step_slice_size").record(u32::try_from(items).unwrap_or(u32::MAX));
@@ -15,9 +21,20 @@ pub(crate) fn evicted(sagas: usize) {
     metrics::counter!("amends_sagas_evicted_total").increment(u64::try_from(sagas).unwrap_or(0));
 }
 
-/// A saga reached its end.
-pub(crate) fn ended(outcome: &'static str) {
+/// A group commit took this long.
+pub(crate) fn commit(took: Duration) {
+    metrics::histogram!("amends_journal_commit_seconds").record(took);
+}
+
+/// A saga reached its end, this many milliseconds after it was accepted.
+pub(crate) fn ended(outcome: &'static str, after_ms: i64) {
     metrics::counter!("amends_sagas_ended_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("amends_saga_seconds", "outcome" => outcome).record(seconds(after_ms));
+}
+
+/// Sagas in memory by their state.
+pub(crate) fn state(state: &'static str, sagas: u32) {
+    metrics::gauge!("amends_sagas", "state" => state).set(f64::from(sagas));
 }
 
 /// Sagas in memory, and how many of them only wait.
@@ -36,6 +53,16 @@ pub(crate) fn compensation() {
     metrics::counter!("amends_compensations_sent_total").increment(1);
 }
 
+/// A command was answered, this many milliseconds after it was sent last.
+pub(crate) fn answered(after_ms: i64) {
+    metrics::histogram!("amends_compensation_seconds").record(seconds(after_ms));
+}
+
+/// How long the command that has been unanswered for longest has been on its way; 0 where there is none.
+pub(crate) fn compensation_lag(lag_ms: i64) {
+    metrics::gauge!("amends_compensation_lag_seconds").set(seconds(lag_ms));
+}
+
 /// Shards that this instance owns.
 pub(crate) fn shards(owned: usize) {
     metrics::gauge!("amends_shards_owned").set(f64::from(u32::try_from(owned).unwrap_or(u32::MAX)));
@@ -51,9 +78,10 @@ pub(crate) fn loaded(sagas: usize) {
     metrics::counter!("amends_sagas_loaded_total").increment(u64::try_from(sagas).unwrap_or(0));
 }
 
-/// A call came to this.
-pub(crate) fn call(outcome: &'static str) {
-    metrics::counter!("amends_step_calls_total", "outcome" => outcome).increment(1);
+/// A call of this step came to this, after that long, the wait for a slice with it.
+pub(crate) fn call(step: &'static str, outcome: &'static str, took: Duration) {
+    metrics::counter!("amends_step_calls_total", "step" => step, "outcome" => outcome).increment(1);
+    metrics::histogram!("amends_step_call_seconds", "step" => step).record(took);
 }
 
 /// What the orders of parked sagas come to, in minor units.

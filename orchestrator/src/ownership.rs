@@ -5,7 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,8 @@ pub(crate) struct Owned {
     shards: RwLock<Vec<(i16, i64)>>,
     /// The definitions that each living instance lists.
     listed: RwLock<Vec<Vec<String>>>,
+    /// Somebody alive owns a shard, as far as the last look knows.
+    driven: AtomicBool,
 }
 
 impl Owned {
@@ -39,6 +44,11 @@ impl Owned {
 
     pub(crate) fn listed(&self) -> Vec<Vec<String>> {
         self.listed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether orders that are accepted here are driven by somebody: here, or by another who is alive.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.driven.load(Ordering::Relaxed)
     }
 
     fn set(&self, shards: &BTreeMap<i16, i64>) {
@@ -78,6 +88,7 @@ impl Keeper {
             let began = Instant::now();
             if let Err(error) = self.round(&mut connections, &mut watch, &mut mine).await {
                 tracing::warn!(%error, "the lease could not be renewed");
+                self.owned.driven.store(false, Ordering::Relaxed);
                 connections = None;
             }
             let rest = (self.lease / 10).saturating_sub(began.elapsed());
@@ -114,6 +125,8 @@ impl Keeper {
         if !plan.release.is_empty() {
             self.hand_over(first, &plan.release, mine).await?;
         }
+        let others = look.shards.iter().filter_map(|row| row.owner).any(alive);
+        self.owned.driven.store(others || !mine.is_empty(), Ordering::Relaxed);
         Ok(())
     }
 

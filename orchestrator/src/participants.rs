@@ -7,7 +7,11 @@
 mod client;
 mod outcome;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chassis::{
     breaker::{self, Breaker, Permit},
@@ -20,6 +24,7 @@ use proto::{
 };
 use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
+use tracing::Span;
 use types::SagaId;
 
 pub use self::outcome::CallOutcome;
@@ -73,6 +78,36 @@ pub struct Dispatch {
     pub time: Duration,
     /// Not the first.
     pub is_retry: bool,
+    /// Ends with its outcome; none where there is no trace.
+    pub span: Span,
+    /// Since when it waits.
+    pub queued: Instant,
+}
+
+/// A call without its outcome.
+struct Open {
+    saga: SagaId,
+    step: usize,
+    lane: &'static str,
+    span: Span,
+    queued: Instant,
+}
+
+impl Open {
+    fn of(dispatch: Dispatch) -> (Self, Call) {
+        let Dispatch { saga, step, call, span, queued, .. } = dispatch;
+        (Self { saga, step, lane: lane(&call), span, queued }, call)
+    }
+
+    /// Tells the driver, and whoever looks.
+    fn end(self, outcome: CallOutcome, returned: &mpsc::UnboundedSender<Returned>) {
+        metrics::call(self.lane, outcome.as_str(), self.queued.elapsed());
+        self.span.record("step.outcome", outcome.as_str());
+        if matches!(outcome, CallOutcome::InDoubt { .. } | CallOutcome::Mistake { .. }) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        let _ = returned.send(Returned { saga: self.saga, step: self.step, outcome });
+    }
 }
 
 /// What came of it.
@@ -272,7 +307,7 @@ impl Dispatcher {
     fn give_back(&self, slice: Vec<Dispatch>, why: &str, retry_after: Duration) {
         for dispatch in slice {
             let outcome = CallOutcome::NotSent { reason: why.to_owned(), spent: false, retry_after };
-            let _ = self.returned.send(Returned { saga: dispatch.saga, step: dispatch.step, outcome });
+            Open::of(dispatch).0.end(outcome, &self.returned);
         }
     }
 }
@@ -287,10 +322,14 @@ impl Exchange {
     /// Sends one slice. grpc-timeout is that of the latest item; each item carries its own.
     async fn run(self, slice: Vec<Dispatch>, mut permit: Permit) {
         let time = slice.iter().map(|d| d.time).max().unwrap_or_default();
-        let mut open: HashMap<String, (SagaId, usize)> =
-            slice.iter().map(|d| (d.saga.to_string(), (d.saga, d.step))).collect();
         metrics::slice(slice.len());
-        let calls = slice.into_iter().map(|d| d.call).collect();
+        let mut open = HashMap::with_capacity(slice.len());
+        let mut calls = Vec::with_capacity(slice.len());
+        for dispatch in slice {
+            let (one, call) = Open::of(dispatch);
+            open.insert(one.saga.to_string(), one);
+            calls.push(call);
+        }
         // A little longer than what the callee was told, so that its own answer comes first.
         let outcome = tokio::time::timeout(time + Duration::from_millis(500), async {
             self.client
@@ -310,25 +349,25 @@ impl Exchange {
         if matches!(outcome, CallOutcome::InDoubt { .. } | CallOutcome::NotSent { .. }) {
             permit.transport_failure();
         }
-        for (_, (saga, step)) in rest {
+        for (_, one) in rest {
             self.budget.count(false);
-            let _ = self.returned.send(Returned { saga, step, outcome: outcome.clone() });
+            one.end(outcome.clone(), &self.returned);
         }
     }
 
     fn one(
         &self,
-        open: &mut HashMap<String, (SagaId, usize)>,
+        open: &mut HashMap<String, Open>,
         permit: &mut Permit,
         saga_id: &str,
         outcome: CallOutcome,
     ) {
         // A duplicate, or an answer nobody asked for: the first one counts.
-        let Some((saga, step)) = open.remove(saga_id) else { return };
+        let Some(one) = open.remove(saga_id) else { return };
         // One item that cannot be processed says nothing about its participant; being too busy does.
         let busy = matches!(outcome, CallOutcome::NotSent { spent: false, .. });
         permit.item(if busy { breaker::Outcome::Failed } else { breaker::Outcome::Ok });
         self.budget.count(!matches!(outcome, CallOutcome::NotSent { .. } | CallOutcome::InDoubt { .. }));
-        let _ = self.returned.send(Returned { saga, step, outcome });
+        one.end(outcome, &self.returned);
     }
 }

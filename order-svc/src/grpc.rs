@@ -4,7 +4,7 @@
 
 mod catalog;
 
-use chassis::batcher::Batcher;
+use chassis::{batcher::Batcher, telemetry::step_span};
 use proto::{
     order::v1::{
         CancelReply, CancelRequest, CompleteReply, CompleteRequest, OpenReply, OpenRequest,
@@ -13,6 +13,7 @@ use proto::{
     step::{self, Replies},
 };
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 pub(crate) use catalog::Prices;
 
@@ -40,8 +41,10 @@ impl OrderSteps for Steps {
 
     async fn open(&self, request: Request<OpenRequest>) -> Result<Response<Self::OpenStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span =
+                step_span("amends.order.v1.OrderSteps/Open", &header.key, header.attempt, &header.trace);
             let item = wire::open_item(item, &header)?;
-            Ok(self.open.submit(item, header.remaining))
+            Ok(self.open.submit(item, header.remaining).instrument(span))
         })
     }
 
@@ -50,16 +53,20 @@ impl OrderSteps for Steps {
         request: Request<CompleteRequest>,
     ) -> Result<Response<Self::CompleteStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span =
+                step_span("amends.order.v1.OrderSteps/Complete", &header.key, header.attempt, &header.trace);
             let item = wire::complete_item(item, &header)?;
-            Ok(self.complete.submit(item, header.remaining))
+            Ok(self.complete.submit(item, header.remaining).instrument(span))
         })
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<Self::CancelStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span =
+                step_span("amends.order.v1.OrderSteps/Cancel", &header.key, header.attempt, &header.trace);
             let remaining = header.remaining;
             let item = wire::cancel_item(item, header, None)?;
-            Ok(self.cancel.submit(item, remaining))
+            Ok(self.cancel.submit(item, remaining).instrument(span))
         })
     }
 }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     SERVICE,
+    commands::take_back::Ask,
     domain::{Attempt, Decline, Policy, State},
 };
 
@@ -109,10 +110,11 @@ pub(crate) fn messages(before: &Attempt, after: &mut Attempt, now: Time) -> Resu
     let waited = matches!(before.back, Some(Outcome::Started | Outcome::Pending));
     if let (true, Some(says)) = (waited, back(after)?) {
         for command in std::mem::take(&mut after.commands) {
-            messages.extend(back_answer(&after.key, &Uuid::from_bytes(command).to_string(), &says, now));
+            let command = Uuid::from_bytes(command).to_string();
+            messages.extend(back_answer(&after.key, &command, &says, &after.trace, now));
         }
         if before.back == Some(Outcome::Pending) {
-            messages.extend(back_answer(&after.key, "", &says, now));
+            messages.extend(back_answer(&after.key, "", &says, &after.trace, now));
         }
     }
     if before.state != State::Refunded && after.state == State::Refunded {
@@ -122,23 +124,25 @@ pub(crate) fn messages(before: &Attempt, after: &mut Attempt, now: Time) -> Resu
 }
 
 /// The answer to a command that needs no waiting.
-pub(crate) fn at_once(
-    key: &StepKey,
-    command: Option<Uuid>,
-    says: &BackAnswer<RefundDone>,
-    now: Time,
-) -> Option<Message> {
-    back_answer(key, &command?.to_string(), says, now)
+pub(crate) fn at_once(ask: &Ask, says: &BackAnswer<RefundDone>, now: Time) -> Option<Message> {
+    back_answer(&ask.key, &ask.command?.to_string(), says, &ask.trace, now)
 }
 
-fn to_orchestrator(key: &StepKey, answer: &StepAnswer) -> Message {
+fn to_orchestrator(key: &StepKey, answer: &StepAnswer, trace: &str) -> Message {
     Message::new(Exchange::Replies, "orchestrator", STEP_ANSWER, SERVICE, answer.encode_to_vec())
         .with(header::SAGA, key.saga.to_string())
         .with(header::STEP, key.step.to_string())
+        .with(header::TRACE, trace)
 }
 
-fn back_answer(key: &StepKey, command: &str, says: &BackAnswer<RefundDone>, now: Time) -> Option<Message> {
-    StepAnswer::compensation(key, command, says, now).map(|answer| to_orchestrator(key, &answer))
+fn back_answer(
+    key: &StepKey,
+    command: &str,
+    says: &BackAnswer<RefundDone>,
+    trace: &str,
+    now: Time,
+) -> Option<Message> {
+    StepAnswer::compensation(key, command, says, now).map(|answer| to_orchestrator(key, &answer, trace))
 }
 
 /// The settlement signal: what the charge came to, even if it is wanted back.
@@ -156,7 +160,7 @@ fn forward_answer(attempt: &Attempt, now: Time) -> Result<Option<Message>, Troub
         outcome: Some(outcome),
         time: Some(proto::time::stamp(now)),
     };
-    Ok(Some(to_orchestrator(&attempt.key, &answer)))
+    Ok(Some(to_orchestrator(&attempt.key, &answer, &attempt.trace)))
 }
 
 fn refunded(attempt: &Attempt) -> Option<Message> {
@@ -176,6 +180,7 @@ fn refunded(attempt: &Attempt) -> Option<Message> {
     Some(
         Message::new(Exchange::Events, PAYMENT_REFUNDED, &kind, SERVICE, body.encode_to_vec())
             .with(header::SUBJECT, order)
-            .with(header::SAGA, attempt.key.saga.to_string()),
+            .with(header::SAGA, attempt.key.saga.to_string())
+            .with(header::TRACE, attempt.trace.as_str()),
     )
 }

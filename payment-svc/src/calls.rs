@@ -16,6 +16,7 @@ use chassis::{
     batcher::{Batcher, Command as _, Limits},
     breaker::{self, Breaker, Permit},
     stop::Stop,
+    telemetry,
 };
 use proto::{
     payment::v1::{ChargeDone, RefundDone},
@@ -25,8 +26,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
+use tracing::{Instrument as _, Span};
 use types::{NoAnswer, StepKey};
-use uuid::Uuid;
 
 use crate::{
     answers,
@@ -34,7 +35,7 @@ use crate::{
         Desk, Errand,
         begin::{Begin, Begun, Charge},
         record::{Happened, Record, Standing},
-        take_back::{self, Refund, Taken},
+        take_back::{Ask, Refund, Taken},
     },
     domain::{Event, Fault, Policy, State, charge_key, payment_of, refund_key},
     provider::Provider,
@@ -113,7 +114,8 @@ impl Calls {
     ) -> impl Future<Output = Result<Answer<ChargeDone>, NoAnswer>> + use<> {
         let (tell, told) = oneshot::channel();
         let calls = Arc::clone(self);
-        self.stop.spawn(async move { calls.begin_charge(charge, remaining, tell).await });
+        let work = async move { calls.begin_charge(charge, remaining, tell).await };
+        self.stop.spawn(work.instrument(Span::current()));
         waited_for(told)
     }
 
@@ -121,20 +123,21 @@ impl Calls {
     /// goes out as a message, so nobody waits for it here.
     pub(crate) fn take_back(
         self: &Arc<Self>,
-        key: StepKey,
-        command: Option<Uuid>,
+        ask: Ask,
         remaining: Option<Duration>,
     ) -> impl Future<Output = Result<BackAnswer<RefundDone>, NoAnswer>> + use<> {
         let (tell, told) = oneshot::channel();
         let calls = Arc::clone(self);
-        self.stop.spawn(async move { calls.begin_refund(key, command, remaining, tell).await });
+        let work = async move { calls.begin_refund(ask, remaining, tell).await };
+        self.stop.spawn(work.instrument(Span::current()));
         waited_for(told)
     }
 
     /// Time to look after an attempt, with a slot in the lane.
     pub(crate) fn look_after(self: &Arc<Self>, due: Due, slot: OwnedSemaphorePermit) {
         let calls = Arc::clone(self);
-        self.stop.spawn(async move {
+        let span = telemetry::resumed_span("look after charge", "internal", &due.trace);
+        let work = async move {
             let event = calls.look(&due).await;
             match calls.advance(&due.key, event).await {
                 Ok((standing, leave)) => calls.carry(&due.key, standing, leave).await,
@@ -142,7 +145,8 @@ impl Calls {
             }
             .map_or_else(|none| tracing::warn!(step = %due.key.step, saga.id = %due.key.saga, error = %none, "cannot record a look"), drop);
             drop(slot);
-        });
+        };
+        self.stop.spawn(work.instrument(span));
     }
 
     /// The lane of refunds and look-ups.
@@ -200,18 +204,13 @@ impl Calls {
         Ok(standing.forward.unwrap_or(Answer::Pending(standing.pending)))
     }
 
-    async fn begin_refund(
-        &self,
-        key: StepKey,
-        command: Option<Uuid>,
-        remaining: Option<Duration>,
-        tell: Told<BackAnswer<RefundDone>>,
-    ) {
+    async fn begin_refund(&self, ask: Ask, remaining: Option<Duration>, tell: Told<BackAnswer<RefundDone>>) {
         // Without a slot or the breaker's leave it is recorded all the same; the resolver sends it.
         let slot = Arc::clone(&self.others).try_acquire_owned().ok();
         let since = Instant::now();
         let permit = slot.as_ref().and_then(|_| self.breaker.permit(1).ok());
-        let ask = take_back::Ask { key: key.clone(), command, may_send: permit.is_some() };
+        let (key, command) = (ask.key.clone(), ask.command);
+        let ask = Ask { may_send: permit.is_some(), ..ask };
         let errand = match self.refund.submit(ask, remaining).await {
             Ok(Taken { answer: Some(answer), .. }) => return drop(tell.send(Ok(answer))),
             Ok(Taken { answer: None, errand }) => errand,
@@ -321,7 +320,9 @@ impl Calls {
             return Err(Fault::NotSent("its stamp was too old to send".into()));
         }
         let began = Instant::now();
+        let span = telemetry::part_span(format_args!("provider {what}"), "client");
         let result = timeout(self.policy.call_timeout, call)
+            .instrument(span.clone())
             .await
             .unwrap_or_else(|_| Err(Fault::Unknown("no answer in time".into())));
         permit.item(if result.is_ok() { breaker::Outcome::Ok } else { breaker::Outcome::Failed });
@@ -331,6 +332,7 @@ impl Calls {
                 Fault::NotSent(_) => "not_sent",
                 Fault::Unknown(_) => "unknown",
             };
+            span.record("outcome", kind);
             metrics::counter!("amends_payment_faults_total", "call" => what, "kind" => kind).increment(1);
             tracing::info!(call = what, %fault, "the provider did not answer");
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chassis::bus::{Handler, Message, Verdict};
 use proto::{payment::v1::RefundItem, step::read_command};
 
-use crate::calls::Calls;
+use crate::{calls::Calls, commands::take_back::Ask};
 
 /// Handles `payment.commands`.
 pub(crate) struct Commands {
@@ -22,7 +22,8 @@ impl Handler for Commands {
             Err(why) => return Verdict::Dead(why),
         };
         // However late a compensation is, it is done.
-        match self.calls.take_back(header.key, Some(message.id), None).await {
+        let ask = Ask { key: header.key, command: Some(message.id), trace: header.trace, may_send: false };
+        match self.calls.take_back(ask, None).await {
             Ok(_) => Verdict::Done,
             Err(none) => none.into(),
         }

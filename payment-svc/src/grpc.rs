@@ -7,7 +7,7 @@ mod attempts;
 
 use std::{str::FromStr, sync::Arc};
 
-use chassis::barrier::RequestHash;
+use chassis::{barrier::RequestHash, telemetry::step_span};
 use proto::{
     payment::v1::{
         ChargeItem, ChargeReply, ChargeRequest, RefundReply, RefundRequest, charge_item::Method,
@@ -16,13 +16,14 @@ use proto::{
     step::{self, Header, Replies},
 };
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 use types::{Money, StepKey};
 
 pub(crate) use attempts::AttemptDoor;
 
 use crate::{
     calls::Calls,
-    commands::begin::Charge,
+    commands::{begin::Charge, take_back::Ask},
     domain::{Business, Token},
 };
 
@@ -41,13 +42,27 @@ impl PaymentSteps for StepDoor {
 
     async fn charge(&self, request: Request<ChargeRequest>) -> Result<Response<Self::ChargeStream>, Status> {
         step::serve(request.into_inner().items, SLICE, |item, header: Header| {
-            Ok(self.calls.charge(charge(header.key, &item)?, header.remaining))
+            let span = step_span(
+                "amends.payment.v1.PaymentSteps/Charge",
+                &header.key,
+                header.attempt,
+                &header.trace,
+            );
+            let charge = Charge { trace: header.trace, ..charge(header.key, &item)? };
+            Ok(span.in_scope(|| self.calls.charge(charge, header.remaining)).instrument(span))
         })
     }
 
     async fn refund(&self, request: Request<RefundRequest>) -> Result<Response<Self::RefundStream>, Status> {
         step::serve(request.into_inner().items, SLICE, |_item, header: Header| {
-            Ok(self.calls.take_back(header.key, None, header.remaining))
+            let span = step_span(
+                "amends.payment.v1.PaymentSteps/Refund",
+                &header.key,
+                header.attempt,
+                &header.trace,
+            );
+            let ask = Ask { key: header.key, command: None, trace: header.trace, may_send: false };
+            Ok(span.in_scope(|| self.calls.take_back(ask, header.remaining)).instrument(span))
         })
     }
 }
@@ -73,7 +88,8 @@ fn charge(key: StepKey, item: &ChargeItem) -> Result<Charge, String> {
         amount,
         token: Some(field::<Token>("card.token", &card.token)?),
     };
-    Ok(Charge { key, hash: hash(&business, &card.token), business, closed_for: None })
+    let hash = hash(&business, &card.token);
+    Ok(Charge { key, hash, business, trace: String::new(), closed_for: None })
 }
 
 fn hash(business: &Business, token: &str) -> Vec<u8> {

@@ -53,7 +53,10 @@ const SERVICE: &str = "payment";
 pub const SCHEMA: Schema = Schema {
     name: "payments",
     role: "amends_payments",
-    migrations: &[(1, "first", include_str!("../../migrations/payments/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/payments/0001_first.sql")),
+        (2, "trace", include_str!("../../migrations/payments/0002_trace.sql")),
+    ],
     grants: chassis::row_grants!("payments"),
 };
 

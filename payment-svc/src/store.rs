@@ -27,7 +27,7 @@ static LOAD: Statement<(Vec<Uuid>, Vec<String>), AttemptRow> = Statement::new(
     "select a.saga_id, a.step, a.state, a.forward_outcome, a.forward_hash, a.forward_reply, a.back_outcome, a.back_reply, \
        a.back_commands, a.order_id, a.customer_id, a.merchant_id, a.amount_minor, a.currency::text, \
        a.token, a.provider_reference, a.refund_reference, a.decline_code, a.decline_category, a.sends, a.refund_sends, \
-       a.refund_keys, a.sent_time, a.refund_time, a.create_time, a.next_look_time, a.looks, clock_timestamp() \
+       a.refund_keys, a.sent_time, a.refund_time, a.create_time, a.next_look_time, a.looks, a.trace, clock_timestamp() \
      from payments.attempt a \
      join unnest($1::uuid[], $2::text[]) as k (saga_id, step) on a.saga_id = k.saga_id and a.step = k.step \
      order by a.saga_id, a.step for update of a",
@@ -46,6 +46,7 @@ type StartColumns = (
     Vec<Option<String>>,
     String,
     f64,
+    Vec<Option<String>>,
 );
 
 /// A charge and the stamp of its first send, in one row. A key that another process took meanwhile is a unique
@@ -53,12 +54,12 @@ type StartColumns = (
 static START: Statement<StartColumns> = Statement::new(
     "insert into payments.attempt (saga_id, step, payment_id, state, forward_outcome, forward_hash, order_id, \
        customer_id, merchant_id, amount_minor, currency, token, provider, sends, sent_time, next_look_time, create_time, \
-       update_time) \
+       update_time, trace) \
      select v.saga_id, v.step, v.payment_id, 'STARTED', 'STARTED', v.hash, v.order_id, v.customer_id, v.merchant_id, \
-       v.amount_minor, v.currency::text::char(3), v.token, $11, 1, t.now, t.now + make_interval(secs => $12), t.now, t.now \
+       v.amount_minor, v.currency::text::char(3), v.token, $11, 1, t.now, t.now + make_interval(secs => $12), t.now, t.now, v.trace \
      from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::bigint[], \
-       $9::text[], $10::text[]) as v (saga_id, step, payment_id, hash, order_id, customer_id, merchant_id, amount_minor, \
-       currency, token), (select clock_timestamp() as now) t",
+       $9::text[], $10::text[], $13::text[]) as v (saga_id, step, payment_id, hash, order_id, customer_id, merchant_id, \
+       amount_minor, currency, token, trace), (select clock_timestamp() as now) t",
 );
 
 /// Tombstones: charges that never were and never will be.
@@ -109,7 +110,7 @@ static SAVE: Statement<SaveColumns> = Statement::new(
      where a.saga_id = v.saga_id and a.step = v.step",
 );
 
-type DueRow = (Uuid, String, String, bool, i32, Time);
+type DueRow = (Uuid, String, String, bool, i32, Time, Option<String>);
 
 /// What is due, put off for as long as a look may take: a resolver that dies leaves it to the next.
 static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
@@ -117,7 +118,7 @@ static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
      from (select saga_id, step from payments.attempt where next_look_time <= now() \
            order by next_look_time limit $2 for update skip locked) due \
      where a.saga_id = due.saga_id and a.step = due.step \
-     returning a.saga_id, a.step, a.state, a.sent_time is not null, a.refund_keys, now()",
+     returning a.saga_id, a.step, a.state, a.sent_time is not null, a.refund_keys, now(), a.trace",
 );
 
 /// What people see of an attempt, as columns.
@@ -190,6 +191,8 @@ pub(crate) struct Start<'a> {
     pub(crate) key: &'a StepKey,
     pub(crate) hash: &'a [u8],
     pub(crate) business: &'a Business,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: &'a str,
 }
 
 /// One column of many rows.
@@ -218,6 +221,7 @@ pub(crate) async fn start(
         each(&starts, |s| s.business.token.as_ref().map(|token| token.reveal().to_owned())),
         provider.to_owned(),
         first_look,
+        each(&starts, |s| (!s.trace.is_empty()).then(|| s.trace.to_owned())),
     );
     START.run(connection, columns).await.map(drop)
 }
@@ -269,15 +273,18 @@ pub(crate) struct Due {
     pub(crate) refund_keys: i32,
     /// When it was claimed, by the database's clock: a look-up begins after this.
     pub(crate) at: Time,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
 }
 
 /// Claims up to `most` due attempts for `lease` seconds.
 pub(crate) async fn claim(connection: &mut PgConnection, lease: f64, most: i64) -> sqlx::Result<Vec<Due>> {
     let rows = CLAIM.all(connection, (lease, most)).await?;
     rows.into_iter()
-        .map(|(saga, step, state, sent, refund_keys, at)| {
+        .map(|(saga, step, state, sent, refund_keys, at, trace)| {
             let state = State::parse(&state).ok_or_else(|| unreadable("state"))?;
-            Ok(Due { key: key(saga, step)?, state, sent, refund_keys, at })
+            let trace = trace.unwrap_or_default();
+            Ok(Due { key: key(saga, step)?, state, sent, refund_keys, at, trace })
         })
         .collect()
 }

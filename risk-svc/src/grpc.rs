@@ -5,13 +5,14 @@ pub(crate) mod rules;
 
 use std::time::Duration;
 
-use chassis::{batcher::Batcher, database::Trouble};
+use chassis::{batcher::Batcher, database::Trouble, telemetry::step_span};
 use proto::{
     error::{self, Violation},
     risk::v1::{ScreenReply, ScreenRequest, risk_steps_server::RiskSteps},
     step::{self, Replies},
 };
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 use types::PartyId;
 
 use crate::{commands::screen::Screen, wire};
@@ -31,8 +32,10 @@ impl RiskSteps for Steps {
 
     async fn screen(&self, request: Request<ScreenRequest>) -> Result<Response<Self::ScreenStream>, Status> {
         step::serve(request.into_inner().items, MAX_SLICE, |item, header| {
+            let span =
+                step_span("amends.risk.v1.RiskSteps/Screen", &header.key, header.attempt, &header.trace);
             let remaining = header.remaining;
-            Ok(self.screen.submit(wire::screen(item, header)?, remaining))
+            Ok(self.screen.submit(wire::screen(item, header)?, remaining).instrument(span))
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     data_dir::DataDir,
     host::Stops,
     process::Process,
-    stack::{Ground, Identity, parts, reachable},
+    stack::{Ground, Identity, driven, parts, reachable},
 };
 
 #[derive(Debug, Args)]
@@ -100,6 +100,7 @@ impl Orchestrator {
             let identity = Identity { instance, lone, address };
             let service = parts::orchestrator(ground, pool, settings, callees, identity)?;
             service.subscribe().await?;
+            let checks = driven(checks, &service);
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);
             Ok(Doors { routes, names: orchestrator::Service::NAMES, checks })

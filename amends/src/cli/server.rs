@@ -3,11 +3,12 @@
 //! A command calls once and retries nothing: what may be repeated safely, and with which key, is told to the person.
 //! Read next: any noun, as in `order.rs`.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::OnceLock, time::Duration};
 
 use clap::Args;
 use tonic::{
     Request,
+    metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 
@@ -17,6 +18,9 @@ use super::{failure::Failure, output::Screen};
 const PATIENCE: Duration = Duration::from_secs(45);
 /// The server's largest page.
 const PAGE: u32 = 500;
+
+/// What [`Server::connect`] was told; a command line is one caller.
+static TRACE: OnceLock<MetadataValue<Ascii>> = OnceLock::new();
 
 /// Where to ask and how to answer.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +49,9 @@ struct Told {
     risk_server: Option<String>,
     #[arg(long, env = "AMENDS_LEDGER_URL", hide = true, global = true)]
     ledger_server: Option<String>,
+    /// The trace that this call is part of, as W3C says it.
+    #[arg(long, env = "TRACEPARENT", hide = true, global = true)]
+    traceparent: Option<MetadataValue<Ascii>>,
 }
 
 /// Whose doors a command knocks at. With `amends up` they are all behind one address.
@@ -86,6 +93,9 @@ impl Server {
 
     /// A connection to the doors of a service.
     pub(crate) async fn connect_to(&self, whose: Whose) -> Result<Channel, Failure> {
+        if let Some(trace) = &self.told.traceparent {
+            let _ = TRACE.set(trace.clone());
+        }
         let server = self.address(whose).to_owned();
         let endpoint = Endpoint::from_shared(server.clone())
             .map_err(|_| Failure::Usage(format!("`{server}` is not a URL like http://127.0.0.1:50051")))?;
@@ -98,6 +108,9 @@ impl Server {
 pub(crate) fn ask<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(PATIENCE);
+    if let Some(trace) = TRACE.get() {
+        request.metadata_mut().insert("traceparent", trace.clone());
+    }
     request
 }
 

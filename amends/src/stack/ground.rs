@@ -162,6 +162,15 @@ impl Ground {
     }
 }
 
+/// With a check that somebody drives what this orchestrator accepts.
+pub(crate) fn driven(checks: Checks, orchestrator: &orchestrator::Service) -> Checks {
+    let orchestrator = orchestrator.clone();
+    checks.with("shards", move || {
+        let driven = orchestrator.is_driven();
+        std::future::ready(if driven { Ok(()) } else { Err("no living owner".to_owned()) })
+    })
+}
+
 /// With a check that the pool's server takes connections. The pool itself is not asked: one that is busy is not broken.
 pub(crate) fn reachable(checks: Checks, service: &'static str, pool: &PgPool) -> Checks {
     let options = pool.connect_options();

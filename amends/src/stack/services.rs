@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Settings,
-    ground::{Error, Ground, reachable},
+    ground::{Error, Ground, driven, reachable},
     parts,
 };
 use crate::provision::Databases;
@@ -86,6 +86,7 @@ impl Services {
             ledger: callee(|routes| ledger.register(routes)),
         };
         let orchestrator = parts::orchestrator(ground, pools.7, settings.orchestrator, callees, identity)?;
+        let checks = driven(checks, &orchestrator);
         Ok(Self { orchestrator, order, inventory, risk, payment, ledger, notification, checks })
     }
 

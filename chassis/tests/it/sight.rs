@@ -70,6 +70,7 @@ async fn a_collector_that_never_answers_holds_nobody_up() {
         filter: filter.into(),
         format: Format::Json,
         otlp_endpoint: Some(endpoint.into()),
+        trace_ratio: 1.0,
     };
     assert!(Telemetry::start(&options("", "in=fo=")).is_err());
     assert!(Telemetry::start(&options("not a url", "off")).is_err());

@@ -21,6 +21,7 @@ mod refusals;
 mod slices;
 mod stack;
 mod statements;
+mod telemetry;
 mod verbs;
 mod versions;
 mod waiting;

@@ -289,6 +289,7 @@ impl Doors {
             error::unavailable("NO_COMMON_DEFINITION", says, Duration::from_secs(1))
         })?;
         let order = OrderId::from_uuid(chassis::clock::new_uuid());
+        tracing::Span::current().record("saga.id", tracing::field::display(order.saga()));
         let place = self.hub.wait_for(order.saga());
         // A shard of our own where there is one; else any, and its owner hears of it.
         let owned = self.owned.shards();
@@ -419,7 +420,7 @@ fn new_start(
         kind: definition.kind,
         definition_version: i32::try_from(definition.version).unwrap_or(i32::MAX),
         definition_hash: definition.hash(),
-        started: Recorded { at, event: started },
+        started: Recorded { at, trace: chassis::telemetry::traceparent(), event: started },
         customer: checked.customer.to_string(),
         merchant: checked.merchant.to_string(),
         currency: checked.currency.to_string(),

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use chassis::{bus::header, telemetry};
 use prost::Message as _;
 use proto::step::{StepAnswer, step_answer};
+use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
@@ -30,17 +32,29 @@ pub(super) struct Live {
     pub(super) timer: Option<i64>,
     kind: Arc<dyn Kind>,
     input: Arc<str>,
+    /// The trace of its start; empty where there is none.
+    trace: String,
     state: State,
     /// Recorded, not committed.
     events: Vec<Recorded>,
     messages: Vec<chassis::bus::Message>,
     signals: Vec<Uuid>,
-    /// In the commit that is in flight: whether it holds a decision, and the signals it answers.
-    flight: Option<(bool, Vec<Uuid>)>,
+    /// The commit that is in flight.
+    flight: Option<Flight>,
     /// What the projection shows, by the last commit or the one in flight.
     shown: Projection,
     /// The earliest `WaitUntil`.
     wake: Option<i64>,
+}
+
+/// A commit on its way.
+struct Flight {
+    /// It holds a decision.
+    decision: bool,
+    /// The signals it answers.
+    signals: Vec<Uuid>,
+    /// Ends when it is known what became of it.
+    span: Span,
 }
 
 impl Live {
@@ -66,6 +80,7 @@ impl Live {
             timer: None,
             kind,
             input,
+            trace: first.trace.clone(),
             state,
             events: Vec::new(),
             messages: Vec::new(),
@@ -86,18 +101,34 @@ impl Live {
     }
 
     pub(super) fn signals_in_hand(self) -> Vec<Uuid> {
-        self.signals.into_iter().chain(self.flight.map(|(_, signals)| signals).unwrap_or_default()).collect()
+        self.signals.into_iter().chain(self.flight.map(|flight| flight.signals).unwrap_or_default()).collect()
+    }
+
+    pub(super) fn label(&self) -> Label {
+        self.state.label()
+    }
+
+    /// When the command left that has been unanswered for longest.
+    pub(super) fn oldest_command(&self) -> Option<i64> {
+        self.state.steps.iter().filter_map(|step| step.back.sent_at()).min()
     }
 
     /// Takes a fact into the state and keeps it for the next commit.
     fn record(&mut self, event: Event, now: i64) {
+        if let Event::CommandAnswered { step, .. } = &event
+            && let Some(position) = self.state.position(step)
+            && let Some(sent) = self.state.steps[position].back.sent_at()
+        {
+            metrics::answered(now - sent);
+        }
         match self.state.apply(&event, now) {
-            Ok(()) => self.events.push(Recorded { at: now, event }),
+            Ok(()) => self.events.push(Recorded { at: now, trace: String::new(), event }),
             Err(error) => tracing::error!(saga.id = %self.saga, %error, "a fact does not fit and is dropped"),
         }
     }
 
     pub(super) fn park(&mut self, reason: &str, detail: String, now: i64) {
+        let _in = telemetry::resumed_span("park", "internal", &self.trace).entered();
         tracing::error!(saga.id = %self.saga, reason, detail, "a saga is parked and waits for a person");
         metrics::parked();
         self.record(Event::Parked { reason: reason.to_owned(), detail }, now);
@@ -147,13 +178,13 @@ impl Live {
         Vec::new()
     }
 
-    fn header(&self, step: usize, attempt: u32, remaining_ms: i64) -> proto::step::StepHeader {
+    fn header(&self, step: usize, attempt: u32, remaining_ms: i64, trace: String) -> proto::step::StepHeader {
         proto::step::StepHeader {
             saga_id: self.saga.to_string(),
             step: self.kind.definition().steps[step].name.to_string(),
             attempt,
             remaining_ms: u32::try_from(remaining_ms).unwrap_or(u32::MAX),
-            trace: String::new(),
+            trace,
             epoch: self.epoch,
         }
     }
@@ -169,7 +200,7 @@ impl Live {
     }
 
     fn compensate(&mut self, step: usize, now: i64) {
-        let header = self.header(step, self.state.steps[step].commands + 1, 0);
+        let header = self.header(step, self.state.steps[step].commands + 1, 0, self.trace.clone());
         match self.kind.command(step, header, &self.input, &self.state) {
             Ok(message) => {
                 metrics::compensation();
@@ -183,7 +214,7 @@ impl Live {
 
     /// Whether a call may leave: nothing that must be durable is on its way.
     pub(super) fn may_call(&self) -> bool {
-        self.flight.as_ref().is_none_or(|(decision, _)| !decision) && !self.holds_decision()
+        self.flight.as_ref().is_none_or(|flight| !flight.decision) && !self.holds_decision()
     }
 
     /// Whether nothing would be lost but progress.
@@ -203,7 +234,9 @@ impl Live {
             time = time.min(self.state.deadline.saturating_sub(now)).max(1);
         }
         let attempts = self.state.steps[step].attempts;
-        let header = self.header(step, attempts + 1, time);
+        let name = def.name.as_str();
+        let span = telemetry::call_span(self.saga, def.participant, name, attempts + 1, &self.trace);
+        let header = self.header(step, attempts + 1, time, telemetry::below(&span, &self.trace));
         match self.kind.call(step, header, &self.input, &self.state) {
             Ok(call) => {
                 let state = &mut self.state.steps[step];
@@ -211,7 +244,8 @@ impl Live {
                 state.called = true;
                 state.calling = true;
                 let time = std::time::Duration::from_millis(u64::try_from(time).unwrap_or(1));
-                Some(Dispatch { saga: self.saga, step, call, time, is_retry })
+                let queued = std::time::Instant::now();
+                Some(Dispatch { saga: self.saga, step, call, time, is_retry, span, queued })
             }
             Err(error) => {
                 self.park("UNREADABLE", error.to_string(), now);
@@ -237,7 +271,6 @@ impl Live {
             reason,
             not_before: now + wait,
         };
-        metrics::call(label(&outcome));
         let event = match outcome {
             CallOutcome::Done(bytes) => match self.kind.output(step, &bytes) {
                 Ok(output) => Event::StepDone { step: name, output },
@@ -376,8 +409,11 @@ impl Live {
         let changed = (projection != self.shown).then(|| projection.clone());
         self.shown = projection;
         let signals = std::mem::take(&mut self.signals);
-        self.flight = Some((decision, signals.clone()));
         let label = self.state.label();
+        let span = self.commit_span(label);
+        let trace = telemetry::below(&span, &self.trace);
+        let messages = messages.into_iter().map(|m| m.with(header::TRACE, trace.as_str())).collect();
+        self.flight = Some(Flight { decision, signals: signals.clone(), span });
         Some(Transition {
             saga: self.saga,
             shard: self.shard,
@@ -392,6 +428,11 @@ impl Live {
             messages,
             signals,
         })
+    }
+
+    fn commit_span(&self, label: Label) -> Span {
+        let facts = || self.events.iter().map(|r| r.event.name()).collect::<Vec<_>>().join(" ");
+        telemetry::commit_span(self.saga, self.version + 1, label.as_str(), facts, &self.trace)
     }
 
     fn reason(&self, label: Label) -> String {
@@ -425,12 +466,16 @@ impl Live {
     pub(super) fn landed(&mut self) -> Vec<Uuid> {
         self.version += 1;
         if let Phase::Ended(outcome) = self.state.phase {
-            metrics::ended(match outcome {
+            let outcome = match outcome {
                 Outcome::Completed => "completed",
                 Outcome::Compensated => "compensated",
-            });
+            };
+            let (start, end) = self.state.times;
+            metrics::ended(outcome, end - start);
         }
-        self.flight.take().map(|(_, signals)| signals).unwrap_or_default()
+        let Some(Flight { signals, span, .. }) = self.flight.take() else { return Vec::new() };
+        drop(span);
+        signals
     }
 
     /// When to look again.
@@ -447,16 +492,4 @@ impl Live {
 /// Zero to `longest`, in milliseconds.
 fn full_jitter(longest: i64) -> i64 {
     rand::random_range(0..=longest.max(1))
-}
-
-const fn label(outcome: &CallOutcome) -> &'static str {
-    match outcome {
-        CallOutcome::Done(_) => "done",
-        CallOutcome::Refused { .. } => "refused",
-        CallOutcome::Pending { .. } => "pending",
-        CallOutcome::Fenced => "fenced",
-        CallOutcome::NotSent { .. } => "not_sent",
-        CallOutcome::InDoubt { .. } => "in_doubt",
-        CallOutcome::Mistake { .. } => "mistake",
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::grpc::{Callee, MAX_SLICE_MESSAGE};
+use chassis::grpc::{Callee, MAX_SLICE_MESSAGE, TRACED_BY_ITEM};
 use proto::{
     inventory::v1 as inventory,
     ledger::v1 as ledger,
@@ -11,7 +11,7 @@ use proto::{
     risk::v1 as risk,
     step::{Answer, Reply},
 };
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, metadata::MetadataValue};
 
 use super::{
     Call, lane,
@@ -49,6 +49,7 @@ macro_rules! send {
             .max_encoding_message_size(MAX_SLICE_MESSAGE);
         let mut request = tonic::Request::new($package::$request { items: items!($calls, $kind) });
         request.set_timeout($time);
+        request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
         read(client.$method(request).await?.into_inner(), $each).await
     }};
 }

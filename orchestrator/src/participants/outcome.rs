@@ -52,6 +52,22 @@ pub enum CallOutcome {
     },
 }
 
+impl CallOutcome {
+    /// For metrics and traces.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Refused { .. } => "refused",
+            Self::Pending { .. } => "pending",
+            Self::Fenced => "fenced",
+            Self::NotSent { .. } => "not_sent",
+            Self::InDoubt { .. } => "in_doubt",
+            Self::Mistake { .. } => "mistake",
+        }
+    }
+}
+
 /// The one place that says what a stream's own status means for the items not yet answered.
 pub(super) fn classify_status(status: &Status) -> CallOutcome {
     let reason = format!("{:?}: {}", status.code(), status.message());

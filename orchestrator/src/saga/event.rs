@@ -204,6 +204,30 @@ impl Event {
         }
     }
 
+    /// What it is called, as it is stored.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "Started",
+            Self::AttemptFailed { .. } => "AttemptFailed",
+            Self::StepPending { .. } => "StepPending",
+            Self::StepDone { .. } => "StepDone",
+            Self::StepRefused { .. } => "StepRefused",
+            Self::StepFenced { .. } => "StepFenced",
+            Self::CancelRequested { .. } => "CancelRequested",
+            Self::TurnedRound { .. } => "TurnedRound",
+            Self::CommandSent { .. } => "CommandSent",
+            Self::CommandAnswered { .. } => "CommandAnswered",
+            Self::CommandDead { .. } => "CommandDead",
+            Self::PivotPassed => "PivotPassed",
+            Self::Parked { .. } => "Parked",
+            Self::Retried { .. } => "Retried",
+            Self::CompensationForced { .. } => "CompensationForced",
+            Self::Resolved { .. } => "Resolved",
+            Self::Finished { .. } => "Finished",
+        }
+    }
+
     /// Whether it must be durable before anything else is done. The others ride on commits that happen anyway, because
     /// repeating a step is harmless.
     #[must_use]

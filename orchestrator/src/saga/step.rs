@@ -61,6 +61,17 @@ pub enum Back {
     },
 }
 
+impl Back {
+    /// When the command left that is not answered yet.
+    #[must_use]
+    pub fn sent_at(&self) -> Option<i64> {
+        match self {
+            Self::Sent { at, .. } => Some(*at),
+            Self::None | Self::Wanted | Self::Done | Self::NotApplied | Self::Parked { .. } => None,
+        }
+    }
+}
+
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepState {

@@ -281,6 +281,23 @@ fn every_stored_event_reads_as_it_was_written() {
     assert_eq!(kinds.len(), 17, "each variant is pinned");
     for (event, line) in events.iter().zip(golden.lines()) {
         assert_eq!(serde_json::to_string(event).unwrap(), line);
+        let stored: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(stored["event"], event.name());
+    }
+}
+
+#[test]
+fn the_first_row_keeps_the_trace_where_there_is_one_and_reads_without() {
+    use crate::journal::Recorded;
+    let event = started(&order());
+    let row = |trace: &str| Recorded { at: 1, trace: trace.to_owned(), event: event.clone() };
+    let without = serde_json::to_string(&row("")).unwrap();
+    assert!(!without.contains("trace"), "{without}");
+    for one in [row(""), row("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")] {
+        let text = serde_json::to_string(&one).unwrap();
+        assert_eq!(serde_json::from_str::<Recorded>(&text).unwrap(), one);
+        // A build that does not know of traces reads the rest.
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Charge {
     pub(crate) key: StepKey,
     pub(crate) hash: Vec<u8>,
     pub(crate) business: Business,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
     /// When the provider cannot be called now: how long a new charge should stay away.
     pub(crate) closed_for: Option<Duration>,
 }
@@ -66,6 +68,7 @@ impl Command for Begin {
                             key: &item.key,
                             hash: &item.hash,
                             business: &item.business,
+                            trace: &item.trace,
                         });
                         replies.push(Begun::Send(first_send(item)?));
                     }

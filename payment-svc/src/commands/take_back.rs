@@ -26,6 +26,8 @@ pub(crate) struct Ask {
     pub(crate) key: StepKey,
     /// The message's id; none when it came by gRPC.
     pub(crate) command: Option<Uuid>,
+    /// W3C traceparent; may be empty.
+    pub(crate) trace: String,
     /// Whether a refund may be sent at once.
     pub(crate) may_send: bool,
 }
@@ -61,7 +63,7 @@ impl Command for Refund {
             let Some((attempt, now)) = found.get_mut(&item.key) else {
                 tombstones.push(&item.key);
                 let says = BackAnswer::NotApplied;
-                messages.extend(answers::at_once(&item.key, item.command, &says, chassis::clock::now()));
+                messages.extend(answers::at_once(item, &says, chassis::clock::now()));
                 replies.push(Taken { answer: Some(says), errand: Errand::Rest });
                 continue;
             };
@@ -72,7 +74,7 @@ impl Command for Refund {
             replies.push(match next {
                 TakeBack::Answered => {
                     let says = answers::back(attempt)?.unwrap_or(BackAnswer::NotApplied);
-                    messages.extend(answers::at_once(&item.key, item.command, &says, *now));
+                    messages.extend(answers::at_once(item, &says, *now));
                     Taken { answer: Some(says), errand: Errand::Rest }
                 }
                 TakeBack::Later(next) => {

@@ -112,6 +112,8 @@ pub(crate) struct Attempt {
     pub(crate) next_look: Option<DateTime<Utc>>,
     /// Look-ups in a row without an end.
     pub(crate) looks: i32,
+    /// W3C traceparent of the charge; may be empty.
+    pub(crate) trace: String,
 }
 
 /// What happened.

@@ -55,6 +55,7 @@ fn started() -> Attempt {
         created: at(0),
         next_look: Some(at(11)),
         looks: 0,
+        trace: String::new(),
     }
 }
 

@@ -46,6 +46,7 @@ type Tail = (
     Time,
     Option<Time>,
     i32,
+    Option<String>,
     Time,
 );
 const HEAD: usize = 14;
@@ -88,8 +89,9 @@ impl<'r> FromRow<'r, PgRow> for AttemptRow {
             created: row.try_get(24)?,
             next_look: row.try_get(25)?,
             looks: row.try_get(26)?,
+            trace: row.try_get::<Option<_>, _>(27)?.unwrap_or_default(),
         };
-        Ok(Self { attempt, now: row.try_get(27)? })
+        Ok(Self { attempt, now: row.try_get(28)? })
     }
 }
 

@@ -138,8 +138,10 @@ impl World {
         ))
         .await;
         for (at, events) in rows.iter().enumerate() {
-            let recorded: Vec<Recorded> =
-                events.iter().map(|event| Recorded { at: 1000, event: event.clone() }).collect();
+            let recorded: Vec<Recorded> = events
+                .iter()
+                .map(|event| Recorded { at: 1000, trace: String::new(), event: event.clone() })
+                .collect();
             let text = serde_json::to_string(&recorded).unwrap().replace('\'', "''");
             // Started by an instance that did not own the shard.
             let (version, epoch) = (at + 1, if at == 0 { 0 } else { 2 });
