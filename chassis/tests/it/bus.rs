@@ -108,7 +108,9 @@ impl House {
 }
 
 fn command(body: u8) -> Message {
-    Message::new(Exchange::Commands, "inventory", "k", "tiny", vec![body]).with(header::SAGA, "saga_1")
+    Message::new(Exchange::Commands, "inventory", "k", "tiny", vec![body])
+        .with(header::SAGA, "saga_1")
+        .with(header::STEP, "reserve")
 }
 
 fn event() -> Message {

@@ -108,6 +108,11 @@ fn the_first_decision_counts_and_the_deadline_is_one() {
         (ReviewState::Declined, yes, 9, None),
         (ReviewState::Expired, yes, 11, None),
         (ReviewState::Approved, Knock::Clock, 11, None),
+        (ReviewState::Open, Knock::Withdrawal, 9, Some(ReviewState::Withdrawn)),
+        (ReviewState::Open, Knock::Withdrawal, 11, Some(ReviewState::Withdrawn)),
+        (ReviewState::Declined, Knock::Withdrawal, 9, None),
+        (ReviewState::Withdrawn, yes, 9, None),
+        (ReviewState::Withdrawn, Knock::Clock, 11, None),
     ] {
         assert_eq!(end(state, at(10), knock, at(now)), expected, "{state:?} {knock:?} {now}");
     }
@@ -115,13 +120,19 @@ fn the_first_decision_counts_and_the_deadline_is_one() {
 
 #[test]
 fn names_are_written_and_read_alike() {
-    for state in [ReviewState::Open, ReviewState::Approved, ReviewState::Declined, ReviewState::Expired] {
+    for state in [
+        ReviewState::Open,
+        ReviewState::Approved,
+        ReviewState::Declined,
+        ReviewState::Expired,
+        ReviewState::Withdrawn,
+    ] {
         assert_eq!(ReviewState::parse(state.as_str()), Some(state));
     }
     for kind in [Kind::Amount, Kind::Velocity] {
         assert_eq!(Kind::parse(kind.as_str()), Some(kind));
     }
-    assert_eq!((ReviewState::parse("WITHDRAWN"), Kind::parse("")), (None, None));
+    assert_eq!((ReviewState::parse("withdrawn"), Kind::parse("")), (None, None));
 }
 
 #[test]

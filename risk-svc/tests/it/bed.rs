@@ -37,6 +37,7 @@ pub(crate) struct Running {
     pub(crate) rules: RulesClient<grpc::Callee>,
     pub(crate) heard: Heard,
     pub(crate) stop: Stop,
+    pub(crate) bus: Arc<LocalBus>,
 }
 
 impl Drop for Running {
@@ -69,8 +70,10 @@ impl Running {
         let bus = Arc::new(LocalBus::new());
         let heard = Heard::default();
         bus.subscribe(Queue::replies(), Arc::new(heard.clone())).await.unwrap();
-        let service =
-            Service::start(settings, Wiring { pool: database.pool(&SCHEMA).await, bus, stop: stop.clone() });
+        let service = Service::start(
+            settings,
+            Wiring { pool: database.pool(&SCHEMA).await, bus: Arc::clone(&bus) as _, stop: stop.clone() },
+        );
         service.subscribe().await.unwrap();
         let mut routes = tonic::service::RoutesBuilder::default();
         service.register(&mut routes);
@@ -80,6 +83,7 @@ impl Running {
             reviews: ReviewsClient::new(callee.clone()),
             rules: RulesClient::new(callee),
             heard,
+            bus,
             stop,
         }
     }

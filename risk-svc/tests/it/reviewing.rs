@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use prost::Message as _;
+use chassis::bus::{Bus as _, Exchange, Message, Published};
+use prost::{Message as _, Name as _};
 use proto::{
-    risk::v1::{DecideReviewRequest, GetReviewRequest, ListReviewsRequest, Review, ReviewState, ScreenDone},
-    step::{Answer, StepAnswer, step_answer},
+    risk::v1::{
+        DecideReviewRequest, GetReviewRequest, ListReviewsRequest, Review, ReviewState, ScreenDone,
+        WithdrawItem,
+    },
+    step::{Answer, StepAnswer, StepHeader, step_answer},
 };
 use sqlx::Executor as _;
 use tonic::{Code, Status};
@@ -237,4 +241,53 @@ async fn doors_refuse_what_cannot_be() {
     // Nothing of that has ended the review.
     let review = bed.risk.decide(known, true, "ana").await.unwrap();
     assert_eq!(review.state(), ReviewState::Approved);
+}
+
+async fn withdraw(risk: &Running, saga: SagaId) -> Published {
+    let header =
+        StepHeader { saga_id: saga.to_string(), step: "screen".into(), attempt: 1, ..Default::default() };
+    let item = WithdrawItem {
+        header: Some(header),
+        order_id: saga.order().to_string(),
+        reason: "CANCEL_REQUESTED".into(),
+    };
+    let kind = WithdrawItem::full_name();
+    let message = Message::new(Exchange::Commands, "risk", &kind, "orchestrator", item.encode_to_vec());
+    risk.bus.publish(&[message]).await.remove(0)
+}
+
+#[tokio::test]
+async fn a_saga_that_goes_back_withdraws_its_review() {
+    let bed = Bed::new().await;
+    let saga = saga();
+    let item = order(saga, 1_234_567);
+    pending(&bed.risk.screen(vec![item.clone()]).await[0]);
+    for _ in 0..2 {
+        assert!(matches!(withdraw(&bed.risk, saga).await, Published::Safe));
+        let review = get(&bed.risk, saga).await;
+        assert_eq!((review.state(), review.reason.as_str()), (ReviewState::Withdrawn, "CANCEL_REQUESTED"));
+        assert!(review.reviewer.is_empty() && review.decide_time.is_some());
+    }
+    let late = bed.risk.decide(saga, true, "ada").await.unwrap_err();
+    assert_eq!(decided(&late), ("WITHDRAWN".into(), String::new()));
+    let again = bed.risk.screen(vec![item]).await;
+    assert!(
+        matches!(&again[0], Answer::Refused(refused) if refused.reason == "REVIEW_WITHDRAWN"),
+        "{again:?}"
+    );
+    let request = ListReviewsRequest { state: ReviewState::Withdrawn.into(), ..Default::default() };
+    assert_eq!(list(&bed.risk, request).await, [saga.to_string()]);
+}
+
+#[tokio::test]
+async fn what_is_decided_or_unknown_is_not_withdrawn() {
+    let bed = Bed::new().await;
+    let (unknown, saga) = (saga(), saga());
+    bed.risk.screen(vec![order(saga, 1_234_567)]).await;
+    bed.risk.decide(saga, true, "ada").await.unwrap();
+    assert!(matches!(withdraw(&bed.risk, saga).await, Published::Safe));
+    assert_eq!(get(&bed.risk, saga).await.state(), ReviewState::Approved);
+    assert!(matches!(withdraw(&bed.risk, unknown).await, Published::Safe));
+    let garbage = Message::new(Exchange::Commands, "risk", "what", "orchestrator", vec![0xff]);
+    assert!(matches!(bed.risk.bus.publish(&[garbage]).await.remove(0), Published::Dead(_)));
 }
