@@ -32,6 +32,7 @@ Commands:
                   its data in .amends/)
   stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
+  trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         "up" => up::run(&args),
         "stack" | "chaos" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
+        "trace" => rig::trace(&args),
         "tidy" => ci::tidy(&args),
         "ci" => ci::run(),
         "services" => services::stay(),

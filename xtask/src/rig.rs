@@ -69,6 +69,18 @@ fn supervise(mut rig: Command, services: &Services, stop: &Stop) -> Result<ExitC
     Ok(cargo::exit_code(status))
 }
 
+/// `cargo xtask trace`: reads what a stack's file collector wrote.
+pub(crate) fn trace(arguments: &[String]) -> Result<ExitCode> {
+    let stop = Stop::listen()?;
+    let status = cargo::run(cargo::command(&["build", "-p", "e2e", "--bin", "rig"]), &stop)?;
+    if !status.success() {
+        return Ok(cargo::exit_code(status));
+    }
+    let mut rig = Command::new(cargo::amends_binary()?.with_file_name("rig"));
+    rig.arg("trace").args(arguments).current_dir(cargo::workspace_root());
+    Err(rig.exec()).context("cannot start the program that was just built")
+}
+
 /// `cargo xtask demo`: becomes `amends demo`, which asks a running server.
 pub(crate) fn demo(arguments: &[String]) -> Result<ExitCode> {
     let stop = Stop::listen()?;

@@ -192,7 +192,12 @@ impl Live {
     /// Tells those who ask somebody that there is nothing to decide any more; in the commit that turns the saga round.
     fn withdraw(&mut self) {
         for step in withdrawals(self.kind.definition(), &self.state) {
-            match self.kind.command(step, self.header(step, 1, 0), &self.input, &self.state) {
+            match self.kind.command(
+                step,
+                self.header(step, 1, 0, self.trace.clone()),
+                &self.input,
+                &self.state,
+            ) {
                 Ok(message) => self.messages.push(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
             }

@@ -11,6 +11,7 @@
 
 mod chaos;
 mod stack;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
     Stack(stack::Stack),
     /// Sends orders of every kind over the stack and kills its processes at random; the auditor has the last word
     Chaos(chaos::Chaos),
+    /// Shows an order's trace as the file collector of the stack has it
+    Trace(trace::Trace),
 }
 
 #[tokio::main]
@@ -37,5 +40,6 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Stack(stack) => stack.run().await,
         Command::Chaos(chaos) => chaos.run().await,
+        Command::Trace(trace) => trace.run(),
     }
 }

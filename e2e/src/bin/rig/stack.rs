@@ -3,7 +3,10 @@
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use e2e::stack::{Member, Options, Ports};
+use e2e::{
+    Collector,
+    stack::{Member, Options, Ports},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
@@ -14,6 +17,9 @@ pub(crate) struct Stack {
     /// Where the addresses are written, as `export` lines
     #[arg(long, value_name = "FILE", default_value = ".amends/stack.env")]
     environment_file: PathBuf,
+    /// Where the spans of every trace are written, a line of JSON each
+    #[arg(long, value_name = "FILE", default_value = ".amends/traces.jsonl")]
+    traces: PathBuf,
     /// Leave the store empty, without the demo catalogue
     #[arg(long)]
     no_demo: bool,
@@ -49,11 +55,14 @@ impl Stack {
     }
 
     async fn start(&self) -> e2e::stack::Stack {
+        std::fs::create_dir_all(self.traces.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&self.traces);
+        let collector = Collector::start(&self.traces).await;
         let options = Options {
             orchestrators: self.orchestrators.max(1),
             ports: Ports::Documented,
             tail: true,
-            environment: Vec::new(),
+            environment: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), collector.endpoint())],
             folder: e2e::process::folder("stack"),
         };
         let stack = e2e::stack::Stack::start(options).await;
@@ -94,8 +103,10 @@ impl Stack {
         eprintln!(
             "ready; in another terminal:\n  cargo xtask demo                 four orders and their timelines\n  \
              . {}        then `amends order list`, `amends stock list`, `amends audit`, …\n\
+             cargo xtask trace ord_…          its trace, process by process (from {})\n\
              `kill -9` any of them: it is started again. Ctrl-C stops all.",
-            file.display()
+            file.display(),
+            self.traces.display()
         );
     }
 }
