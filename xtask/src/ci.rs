@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::cargo;
+use crate::rig;
 use crate::stop::Stop;
 use crate::test;
 
 const TIDY: &[&str] = &["test", "-p", "xtask", "--test", "tidy"];
 const FORMAT: &[&str] = &["fmt", "--all", "--check"];
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+
+const CHAOS: [&str; 6] = ["--minutes", "1", "--orders", "1000", "--kills", "2"];
 
 struct Phase {
     name: &'static str,
@@ -41,6 +44,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     // One failing test binary must not hide the others.
     let arguments = ["--no-fail-fast".to_owned()];
     phases.push(phase("test", &stop, || Ok(test::run_with(&arguments, &stop)? == ExitCode::SUCCESS))?);
+
+    // The same command that a person gives, in a short form and with nothing else running.
+    let chaos = CHAOS.map(str::to_owned);
+    phases.push(phase("chaos", &stop, || Ok(rig::run_with("chaos", &chaos, &stop)? == ExitCode::SUCCESS))?);
 
     eprintln!();
     for Phase { name, passed, time } in &phases {

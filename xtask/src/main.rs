@@ -37,7 +37,7 @@ Commands:
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
-  ci              format, tidy, clippy and all tests, as .ci/run does
+  ci              format, tidy, clippy, all tests and a minute of chaos, as .ci/run does
 
 Options:
   -h, --help      this text
