@@ -21,6 +21,8 @@ CMD ["--help"]
 
 FROM ${RUST_IMAGE} AS build
 ARG PROFILE=release
+# Nobody comes back for the incremental state.
+ENV CARGO_INCREMENTAL=0
 WORKDIR /src
 COPY . .
 # Cargo puts the profile `dev` into a folder named `debug`.

@@ -1,6 +1,9 @@
 //! Containers killed with `docker kill` and started again, one scenario after another.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use e2e::{eventually_within, load::Pace};
 use proto::order::v1::OrderStatus;
@@ -64,7 +67,7 @@ async fn whatever_is_killed_every_order_comes_to_its_end(outside: Arc<Outside>) 
     .await;
     let selling = tokio::spawn({
         let (shop, orders) = (outside.shop.clone(), outside.orders);
-        async move { shop.sell(orders, Pace { places: 64, per_second: Some(5) }).await }
+        async move { shop.sell(orders, Pace { places: 64, per_second: Some(3) }).await }
     });
     for (n, victim) in VICTIMS.iter().enumerate() {
         // Spread over the first nine tenths of the orders, so that each falls under load.
@@ -82,7 +85,9 @@ async fn whatever_is_killed_every_order_comes_to_its_end(outside: Arc<Outside>) 
         );
     }
     selling.await.unwrap();
+    let began = Instant::now();
     let ends = outside.shop.ends(PROMISE).await;
     let orders: usize = ends.values().sum();
-    eprintln!("       {orders} orders of the mix, {} calls repeated", outside.shop.failed().len());
+    let (repeated, healed) = (outside.shop.failed().len(), began.elapsed().as_secs_f64());
+    eprintln!("       {orders} orders of the mix, {repeated} calls repeated, all ended after {healed:.0} s");
 }
