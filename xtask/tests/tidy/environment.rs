@@ -13,9 +13,10 @@ use crate::house::{self, Source};
 const SAMPLE: &str = ".env.sample";
 const COMPOSE: &str = "docker-compose.yml";
 
-/// What has no place in a container: its folders are volumes, its schemas are made by `provision`, its store is empty.
-const NOT_IN_CONTAINERS: [&str; 4] =
-    ["AMENDS_DATA_DIR", "AMENDS_MIGRATE", "AMENDS_NO_DEMO", "AMENDS_POSTGRES_BIN"];
+/// What has no place in a container: its folders are volumes, its schemas are made by `provision`, its store is empty,
+/// and whoever asks from inside asks the process beside.
+const NOT_IN_CONTAINERS: [&str; 5] =
+    ["AMENDS_DATA_DIR", "AMENDS_MIGRATE", "AMENDS_NO_DEMO", "AMENDS_POSTGRES_BIN", "AMENDS_SERVER"];
 
 #[test]
 fn the_sample_lists_every_variable_and_no_other() {
