@@ -73,10 +73,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut stack = Stack::new(compose, &format!("amends-{tag}"), &image.name, folder.path())?;
     let outcome = try_out(&mut stack, &options, folder.path(), &stop);
     if let Err(error) = &outcome {
-        eprintln!("xtask: {error:#}");
         if !stop.asked() {
             stack.explain();
         }
+        eprintln!("\nxtask: {error:#}");
     }
     if options.keep {
         stack.keep();
