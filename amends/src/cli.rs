@@ -8,6 +8,7 @@ mod audit;
 mod balance;
 mod demo;
 mod failure;
+mod furnish;
 mod order;
 mod output;
 mod price;
@@ -26,7 +27,7 @@ use server::Server;
 
 pub(crate) use output::remark;
 
-use crate::{alone, host, postgres::Postgres, up::Up};
+use crate::{alone, health::Health, host, owner::Provision, postgres::Postgres, up::Up};
 
 /// Every order completes, or amends are made.
 #[derive(Debug, Parser)]
@@ -64,6 +65,12 @@ enum Command {
     Demo(Alone<demo::Demo>),
     /// Judge the invariants over all databases and the provider's book
     Audit(Box<audit::Audit>),
+    /// Make or migrate the schemas of services, as the owner of their databases
+    Provision(Box<Provision>),
+    /// Fill an empty store with a small catalogue to try things on
+    Furnish(Alone<furnish::Furnish>),
+    /// Ask a server process whether it can do its work
+    Health(Health),
     /// The private Postgres alone
     Postgres(Postgres),
     /// The orchestrator in a process of its own
@@ -140,6 +147,11 @@ impl Cli {
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Demo(Alone { command, server }) => ask(&server, command.run(&server)),
             Command::Audit(audit) => audit.run(),
+            Command::Provision(provision) => {
+                host::run(&provision.telemetry(), async |stops| provision.run(stops).await)
+            }
+            Command::Furnish(Alone { command, server }) => ask(&server, command.run(&server)),
+            Command::Health(health) => health.run(),
             Command::Postgres(postgres) => {
                 host::run(&postgres.telemetry(), async |stops| postgres.run(stops).await)
             }

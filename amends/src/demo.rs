@@ -1,7 +1,8 @@
 //! A small catalogue, so that the first command after `amends up` is an order.
 //!
 //! It comes through the services' own doors, and each request may be repeated: a seeding that was cut off is simply
-//! done again. It must never touch a store that somebody filled. Read next: `up.rs`.
+//! done again. It must never touch a store that somebody filled. Read next: `up.rs`,
+//! `cli/furnish.rs`.
 
 use chassis::grpc::Callee;
 use proto::{
@@ -33,10 +34,18 @@ const STOCK: i64 = 1_000;
 /// # Errors
 /// What a service said.
 pub async fn is_wanted(services: &Callee) -> Result<bool, Status> {
-    let prices = CatalogClient::new(services.clone())
+    is_wanted_at(services, services).await
+}
+
+/// The same where order-svc and inventory-svc have doors of their own.
+///
+/// # Errors
+/// What a service said.
+pub async fn is_wanted_at(order: &Callee, inventory: &Callee) -> Result<bool, Status> {
+    let prices = CatalogClient::new(order.clone())
         .list_prices(ListPricesRequest { page_size: 1, ..Default::default() })
         .await?;
-    let stock = InventoryClient::new(services.clone())
+    let stock = InventoryClient::new(inventory.clone())
         .list_stock(ListStockRequest { page_size: 1, ..Default::default() })
         .await?;
     Ok(prices.into_inner().prices.is_empty() && stock.into_inner().stocks.is_empty())

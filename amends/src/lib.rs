@@ -2,8 +2,8 @@
 //!
 //! Where to look: `cli` (the command line and the operator's commands), `up` (everything in one process) over
 //! [`data_dir`], [`cluster`], [`provision`] and [`stack`]; `alone` (one service in a process of its own); `process`,
-//! `host` and `signals` (what every server process shares); [`demo`] (a store to try things on); [`audit`] (what must
-//! always hold).
+//! `host` and `signals` (what every server process shares); `owner` (schemas, made by those who may); `health` (is it
+//! ready?); [`demo`] (a store to try things on); [`audit`] (what must always hold).
 
 mod alone;
 pub mod audit;
@@ -11,7 +11,9 @@ mod cli;
 pub mod cluster;
 pub mod data_dir;
 pub mod demo;
+mod health;
 mod host;
+mod owner;
 mod postgres;
 mod process;
 pub mod provision;

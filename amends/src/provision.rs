@@ -1,8 +1,8 @@
 //! Databases, schemas and roles: what has to be there before a service starts.
 //!
 //! `amends up` makes one database with a schema and a role per service, as its cluster's owner. A service that is given
-//! a database of its own brings its schema up to date if it may, and refuses to start on one that is behind. Nothing is
-//! ever dropped here. Read next: the `SCHEMA` of any service.
+//! a database of its own brings its schema up to date if it may, and refuses to start on one that is behind; where it may
+//! not, `owner.rs` does it. Nothing is ever dropped here. Read next: the `SCHEMA` of any service.
 
 use chassis::database::{self, Schema};
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -82,8 +82,8 @@ pub enum Error {
     },
     /// It is older than this build, and this process is not to change it.
     #[error(
-        "schema {schema} is at version {found}, this build needs {needed}: start once with --migrate and the URL of a \
-         role that owns the schema"
+        "schema {schema} is at version {found}, this build needs {needed}: run `amends provision` with the URL of the role \
+         that owns the database"
     )]
     Behind {
         /// Which.
@@ -117,6 +117,19 @@ pub async fn embedded(cluster: &Cluster) -> Result<Databases, Error> {
     }
     owner.close().await?;
     Ok(Databases::of(|schema| cluster.url(schema.role, DATABASE)))
+}
+
+/// Makes a service's schema in a database of its own, or brings it up to date, and grants its role what it needs. May
+/// be repeated.
+///
+/// # Errors
+/// What the server said.
+pub async fn as_owner(url: &str, schema: &Schema) -> Result<(), Error> {
+    let mut owner = PgConnection::connect(url).await?;
+    let made = database::provision(&mut owner, schema).await;
+    made.map_err(|source| Error::Provision { schema: schema.name, source })?;
+    owner.close().await?;
+    Ok(())
 }
 
 /// What a single service does about its schema.

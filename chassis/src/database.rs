@@ -183,14 +183,17 @@ pub async fn migrate(owner: &mut PgConnection, schema: &Schema) -> Result<(), Er
     migrator.run(owner).await.map_err(|source| Error::Migrate { schema: schema.name, source })
 }
 
-/// Makes the role if it is not there, migrates, and grants. Needs an owner who may create roles.
+/// Makes the role if it is not there, migrates, and grants. Needs an owner of the database; one who may create roles only
+/// where the role is missing.
 ///
 /// # Errors
 /// What the server said.
 pub async fn provision(owner: &mut PgConnection, schema: &Schema) -> Result<(), Error> {
     // Two processes may provision one cluster at once: the second finds the role.
     let create = format!(
-        "do $$ begin create role {role} login; exception when duplicate_object or unique_violation then null; end $$",
+        "do $$ begin \
+           if not exists (select from pg_roles where rolname = '{role}') then create role {role} login; end if; \
+         exception when duplicate_object or unique_violation then null; end $$",
         role = schema.role
     );
     owner.execute(AssertSqlSafe(create).into_sql_str()).await?;

@@ -69,7 +69,8 @@ impl Member {
             Self::Payment => 50_055,
             Self::Ledger => 50_056,
             Self::Notification => 50_057,
-            Self::Orchestrator(n) => 50_060 + (n % 100) as u16,
+            // 50061, 50062, …
+            Self::Orchestrator(n) => 50_059 + (n % 100) as u16,
         }
     }
 }

@@ -1,18 +1,16 @@
 //! Running cargo from xtask, and where it puts what it builds.
 //!
 //! A cargo that xtask waits for runs in a process group of its own and is ended with everything it started (test
-//! binaries, and what they started) when a signal comes, before the services go. Read next: `test.rs`.
+//! binaries, and what they started) when a signal comes, before the services go. Read next: `child.rs`, `test.rs`.
 #![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Context, Result};
 
-use crate::service::has_ended;
+use crate::child;
 use crate::stop::Stop;
 
 /// How long test binaries may take to end after a signal before they are killed.
@@ -45,25 +43,10 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 
 /// Runs cargo to its end, or ends it when a signal comes. What a test left running in cargo's group ends with it: a
 /// forgotten program would hold our output open, and whoever reads it would wait for ever.
-pub(crate) fn run(mut command: Command, stop: &Stop) -> Result<ExitStatus> {
+pub(crate) fn run(command: Command, stop: &Stop) -> Result<ExitStatus> {
     let shown: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
     eprintln!("+ cargo {}", shown.join(" "));
-    let mut child = command.stdin(Stdio::null()).process_group(0).spawn().context("cannot start cargo")?;
-    let group = Pid::from_child(&child);
-    let mut asked_at: Option<Instant> = None;
-    while !has_ended(group) && asked_at.is_none_or(|since| since.elapsed() < GRACE) {
-        if asked_at.is_none() && stop.asked() {
-            let _ = kill_process_group(group, Signal::TERM);
-            asked_at = Some(Instant::now());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let _ = kill_process_group(group, Signal::KILL);
-    let status = child.wait().context("cannot wait for cargo")?;
-    if asked_at.is_some() {
-        bail!("stopped by a signal");
-    }
-    Ok(status)
+    child::run(command, stop, GRACE)
 }
 
 /// Cargo's own exit code, so that a script sees what it would see without xtask.

@@ -7,7 +7,11 @@
 
 mod account;
 mod cargo;
+mod child;
 mod ci;
+mod compose_test;
+mod containers;
+mod image;
 mod machine;
 mod port;
 mod postgres;
@@ -35,6 +39,7 @@ Commands:
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
+  compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
   ci              format, tidy, clippy, all tests and a minute of chaos, as .ci/run does
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
         "stack" | "chaos" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "trace" => rig::trace(&args),
+        "compose-test" => compose_test::run(&args),
         "tidy" => ci::tidy(&args),
         "ci" => ci::run(),
         "services" => services::stay(),

@@ -22,6 +22,11 @@ impl Stop {
         Ok(Self(flag))
     }
 
+    /// For what has to be done in any case: nothing asks it to stop.
+    pub(crate) fn never() -> Self {
+        Self(Arc::default())
+    }
+
     pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

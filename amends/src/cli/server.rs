@@ -70,7 +70,8 @@ pub(crate) enum Whose {
 }
 
 impl Server {
-    fn address(&self, whose: Whose) -> &str {
+    /// Where these doors are.
+    pub(crate) fn address(&self, whose: Whose) -> &str {
         let own = match whose {
             Whose::Orchestrator => &None,
             Whose::Order => &self.told.order_server,

@@ -1,0 +1,42 @@
+//! `amends furnish`: the catalogue of `amends up`, for services that run by themselves.
+//!
+//! Read next: `../demo.rs`.
+
+use chassis::grpc::{self, Callee};
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    failure::Failure,
+    server::{Server, Whose},
+};
+use crate::demo;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  amends furnish")]
+pub(crate) struct Furnish {
+    /// Also when there are goods already, as after a filling that was cut off; prices of the same SKUs are replaced
+    #[arg(long)]
+    anyway: bool,
+}
+
+impl Furnish {
+    pub(crate) async fn run(self, server: &Server) -> Result<(), Failure> {
+        let (order, inventory) = (callee(server, Whose::Order)?, callee(server, Whose::Inventory)?);
+        let is_filled = self.anyway || demo::is_wanted_at(&order, &inventory).await?;
+        if is_filled {
+            demo::fill_at(&order, &inventory).await?;
+        }
+        let said = if is_filled {
+            "the store is filled: try P1001 to P1010"
+        } else {
+            "there are goods already: nothing done (--anyway)"
+        };
+        server.screen().one(|| json!({ "filled": is_filled }), said)
+    }
+}
+
+fn callee(server: &Server, whose: Whose) -> Result<Callee, Failure> {
+    let url = server.address(whose);
+    grpc::remote(url).map_err(|_| Failure::Usage(format!("`{url}` is not a URL like http://127.0.0.1:50051")))
+}
