@@ -71,10 +71,8 @@ pub struct Options {
     pub http: TcpListener,
     /// What an operator turned.
     pub settings: Settings,
-    /// The orchestrator's id.
+    /// The orchestrator's id; no other process has it.
     pub instance: Uuid,
-    /// No other process has this id: what it owned before is its own at once.
-    pub lone: bool,
     /// Ends the waiting for a database or a broker that is not there.
     pub give_up: Stop,
 }
@@ -97,12 +95,12 @@ impl Stack {
     /// # Errors
     /// A database, broker or Redis that refuses, and settings that do not hold.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { databases, pools, bus, cache, grpc, http, settings, instance, lone, give_up } = options;
+        let Options { databases, pools, bus, cache, grpc, http, settings, instance, give_up } = options;
         let stop = Stop::new();
         let starting = async {
             let ground = Ground::lay(&bus, &cache, pools, &stop).await?;
             let address = grpc.local_addr().map_err(Error::Address)?.to_string();
-            let identity = Identity { instance, lone, address };
+            let identity = Identity { instance, address };
             let services = Services::start(&ground, &databases, settings, identity).await?;
             services.subscribe().await?;
             Ok::<_, Error>(services)

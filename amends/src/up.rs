@@ -80,7 +80,6 @@ impl Up {
             http: listeners.http,
             settings: letters_in(data, self.settings),
             instance: data.instance()?,
-            lone: true,
             give_up: stops.stop.clone(),
         };
         let stack = match Stack::start(options).await {

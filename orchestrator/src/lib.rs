@@ -85,10 +85,8 @@ pub struct Wiring {
     pub limiter: Arc<dyn Limiter>,
     /// Who performs the steps.
     pub callees: Callees,
-    /// This process, as others know it.
+    /// This process, as others know it: an id that no other process has. What it owned before a restart is its own at once.
     pub instance: Uuid,
-    /// No other process has this id (it stands in a locked data folder): what it owned before is its own at once.
-    pub lone: bool,
     /// Where others find its doors, for people.
     pub address: String,
     /// When to stop.
@@ -111,6 +109,7 @@ pub enum Error {
 pub struct Service {
     inner: Arc<api::Doors>,
     bus: Arc<dyn Bus>,
+    leaving: Stop,
 }
 
 impl Service {
@@ -122,7 +121,7 @@ impl Service {
     /// # Errors
     /// When a definition breaks a rule.
     pub fn start(settings: Settings, wiring: Wiring) -> Result<Self, Error> {
-        let Wiring { pool, bus, cache, limiter, callees, instance, lone, address, stop } = wiring;
+        let Wiring { pool, bus, cache, limiter, callees, instance, address, stop } = wiring;
         let orders = OrderSaga::all(millis(settings.order_deadline), millis(settings.answer_after));
         let kinds = orders.into_iter().map(|order| Arc::new(order) as Arc<dyn Kind>).collect();
         let registry = Registry::new(kinds)?.only(&settings.definitions)?;
@@ -167,8 +166,19 @@ impl Service {
         let options = (*pool.connect_options()).clone();
         let (me, definitions, lease) = (instance, registry.listed(), settings.lease);
         let (keeping, driver) = (Arc::clone(&owned), input.clone());
-        Keeper { options, me, lone, address, definitions, lease, owned: keeping, driver, stop: stop.clone() }
-            .start();
+        let (leaving, stopping) = (Stop::new(), stop.clone());
+        Keeper {
+            options,
+            me,
+            address,
+            definitions,
+            lease,
+            owned: keeping,
+            driver,
+            leaving: leaving.clone(),
+            stop: stopping,
+        }
+        .start();
 
         let signals =
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
@@ -190,7 +200,7 @@ impl Service {
             settings,
             stop,
         };
-        Ok(Self { inner: Arc::new(doors), bus })
+        Ok(Self { inner: Arc::new(doors), bus, leaving })
     }
 
     /// Adds its gRPC services.
@@ -211,6 +221,12 @@ impl Service {
     #[must_use]
     pub fn is_driven(&self) -> bool {
         self.inner.owned.is_driven()
+    }
+
+    /// Hands its shards over at once, so that others drive its sagas while it goes on answering calls: it can no longer
+    /// own any. For a process that is about to stop.
+    pub fn leave(&self) {
+        self.leaving.request();
     }
 
     /// Whether it owns any shard: before that it accepts orders, and somebody else drives them.

@@ -89,15 +89,15 @@ impl Orchestrator {
         let url = needed(database_url, "orchestrator", "AMENDS_ORCHESTRATOR_DATABASE_URL")?;
         let callees = addresses.callees()?;
         let folder = data_dir.as_deref().map(DataDir::lock).transpose()?;
-        let (instance, lone) = match &folder {
-            Some(folder) => (folder.instance()?, true),
-            None => (chassis::clock::new_uuid(), false),
+        let instance = match &folder {
+            Some(folder) => folder.instance()?,
+            None => chassis::clock::new_uuid(),
         };
         run("orchestrator", 50051, process, stops, async |ground: &Ground, address| {
             let pool = ground.pool("orchestrator", &url).await?;
             prepare(&url, &orchestrator::SCHEMA, migration).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
-            let identity = Identity { instance, lone, address };
+            let identity = Identity { instance, address };
             let service = parts::orchestrator(ground, pool, settings, callees, identity)?;
             service.subscribe().await?;
             let checks = driven(checks, &service);
