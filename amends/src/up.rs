@@ -76,7 +76,7 @@ impl Up {
             pools: self.process.pools(),
             bus: self.process.bus(),
             cache: self.process.cache(),
-            grpc: listeners.grpc,
+            grpc: listeners.grpc.listen()?,
             http: listeners.http,
             settings: letters_in(data, self.settings),
             instance: data.instance()?,

@@ -16,7 +16,7 @@ use clap::Args;
 use orchestrator::Callees;
 use tonic::service::RoutesBuilder;
 
-use super::{Doors, Migration, needed, prepare, run};
+use super::{Doors, Leaving, Migration, needed, prepare, run};
 use crate::{
     data_dir::DataDir,
     host::Stops,
@@ -40,6 +40,8 @@ pub(crate) struct Orchestrator {
     process: Process,
     #[command(flatten)]
     migration: Migration,
+    #[command(flatten)]
+    leaving: Leaving,
     #[command(flatten, next_help_heading = "Settings")]
     settings: orchestrator::Settings,
 }
@@ -85,7 +87,7 @@ impl Orchestrator {
     }
 
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
-        let Self { database_url, data_dir, addresses, process, migration, settings } = self;
+        let Self { database_url, data_dir, addresses, process, migration, leaving, settings } = self;
         let url = needed(database_url, "orchestrator", "AMENDS_ORCHESTRATOR_DATABASE_URL")?;
         let callees = addresses.callees()?;
         let folder = data_dir.as_deref().map(DataDir::lock).transpose()?;
@@ -93,7 +95,7 @@ impl Orchestrator {
             Some(folder) => folder.instance()?,
             None => chassis::clock::new_uuid(),
         };
-        run("orchestrator", 50051, process, stops, async |ground: &Ground, address| {
+        run("orchestrator", 50051, (process, leaving), stops, async |ground: &Ground, address| {
             let pool = ground.pool("orchestrator", &url).await?;
             prepare(&url, &orchestrator::SCHEMA, migration).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
@@ -103,7 +105,8 @@ impl Orchestrator {
             let checks = driven(checks, &service);
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);
-            Ok(Doors { routes, names: orchestrator::Service::NAMES, checks })
+            let leave = Box::new(move || service.leave());
+            Ok(Doors { routes, names: orchestrator::Service::NAMES, checks, leave })
         })
         .await
     }
