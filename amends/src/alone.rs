@@ -120,8 +120,8 @@ async fn run(
 }
 
 /// Opens the schema of a service that is alone.
-async fn prepare(url: &str, schema: &Schema, migration: Migration) -> anyhow::Result<()> {
-    Ok(provision::own(url, schema, migration.kind()).await?)
+async fn prepare(url: &str, schema: &Schema, migration: Migration, ground: &Ground) -> anyhow::Result<()> {
+    Ok(provision::own(url, schema, migration.kind(), &ground.stop).await?)
 }
 
 macro_rules! alone {
@@ -154,7 +154,7 @@ macro_rules! alone {
                 let url = needed(database_url, $service, $variable)?;
                 run($service, $port, (process, leaving), stops, async |ground: &Ground, _| {
                     let pool = ground.pool($service, &url).await?;
-                    prepare(&url, &$krate::SCHEMA, migration).await?;
+                    prepare(&url, &$krate::SCHEMA, migration, ground).await?;
                     let checks = reachable(ground.checks.clone(), "database", &pool);
                     let service = parts::$part(ground, pool, settings);
                     service.subscribe().await?;

@@ -10,6 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chassis::{
     bus::Message,
+    database::in_time,
     outbox::{Columns, Relay},
     sql::{Checked, Statement},
     stop::Stop,
@@ -319,13 +320,12 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
 pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
     let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
     // One snapshot for both reads: a commit between them would show a version without its events.
-    let mut transaction = connection.begin().await?;
-    sqlx::query("set transaction isolation level repeatable read, read only")
-        .execute(&mut *transaction)
-        .await?;
+    let mut transaction = in_time(connection.begin()).await?;
+    let read = sqlx::query("set transaction isolation level repeatable read, read only");
+    in_time(read.execute(&mut *transaction)).await?;
     let rows = LOAD_SAGAS.all(&mut transaction, (ids.clone(),)).await?;
     let entries = LOAD_JOURNAL.all(&mut transaction, (ids,)).await?;
-    transaction.commit().await?;
+    in_time(transaction.commit()).await?;
     let mut journals: HashMap<Uuid, Vec<Recorded>> = HashMap::new();
     for (id, _, events) in entries {
         let events: Vec<Recorded> =

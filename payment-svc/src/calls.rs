@@ -351,7 +351,8 @@ impl Calls {
             if self.stop.is_wanted() {
                 return self.happened_last(Happened { may_send: false, ..happened }).await;
             }
-            let again = matches!(none, NoAnswer::Unavailable(_) | NoAnswer::Overloaded { .. });
+            let again =
+                matches!(none, NoAnswer::Away(_) | NoAnswer::Unavailable(_) | NoAnswer::Overloaded { .. });
             if !again || tries >= RECORD_TRIES {
                 return Err(none);
             }

@@ -97,7 +97,7 @@ impl Orchestrator {
         };
         run("orchestrator", 50051, (process, leaving), stops, async |ground: &Ground, address| {
             let pool = ground.pool("orchestrator", &url).await?;
-            prepare(&url, &orchestrator::SCHEMA, migration).await?;
+            prepare(&url, &orchestrator::SCHEMA, migration, ground).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
             let identity = Identity { instance, address };
             let service = parts::orchestrator(ground, pool, settings, callees, identity)?;

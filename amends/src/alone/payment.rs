@@ -45,8 +45,8 @@ impl Payment {
         run("payment", 50055, (process, leaving), stops, async |ground: &Ground, _| {
             let pool = ground.pool("payment", &url).await?;
             let simulator_pool = ground.pool("simulator", &simulator_url).await?;
-            prepare(&url, &payment_svc::SCHEMA, migration).await?;
-            prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration).await?;
+            prepare(&url, &payment_svc::SCHEMA, migration, ground).await?;
+            prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration, ground).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
             let checks = reachable(checks, "simulator", &simulator_pool);
             let service = parts::payment(ground, pool, simulator_pool, settings);

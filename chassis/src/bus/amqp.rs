@@ -79,7 +79,7 @@ struct Inner {
 
 impl AmqpBus {
     /// Connects and declares `topology`: the queues of all services. Waits for a broker that is not there, saying so
-    /// once, until `stop`. `prefix` is put before every name, so that several Amends can share a broker.
+    /// every few seconds, until `stop`. `prefix` is put before every name, so that several Amends can share a broker.
     ///
     /// # Errors
     /// A bad URL; a broker that refuses (credentials, virtual host, a queue that exists with other arguments); `stop`.
@@ -129,8 +129,13 @@ impl AmqpBus {
     async fn until_declared(&self) -> Result<(), Error> {
         for link in [&self.inner.publisher.link, &self.inner.consuming] {
             loop {
-                match link.connection().await {
-                    Ok(_) => break,
+                let connected = tokio::select! {
+                    // Nothing is lost with a handshake.
+                    () = self.inner.stop.wanted() => Err(Away::Unreachable("the process stops".into())),
+                    connected = link.connection() => connected.map(|_| ()),
+                };
+                match connected {
+                    Ok(()) => break,
                     Err(Away::Refused(why)) => return Err(Error::Broker(why)),
                     Err(Away::Unreachable(why)) => {
                         if !self.inner.stop.sleep(Duration::from_millis(50)).await {
