@@ -127,7 +127,7 @@ impl AmqpBus {
 
     /// Waits until both connections stand and the topology is declared.
     async fn until_declared(&self) -> Result<(), Error> {
-        for link in [&self.inner.publisher.link, &self.inner.consuming] {
+        let connected = async |link: &Link| {
             loop {
                 let connected = tokio::select! {
                     // Nothing is lost with a handshake.
@@ -135,7 +135,7 @@ impl AmqpBus {
                     connected = link.connection() => connected.map(|_| ()),
                 };
                 match connected {
-                    Ok(()) => break,
+                    Ok(()) => return Ok(()),
                     Err(Away::Refused(why)) => return Err(Error::Broker(why)),
                     Err(Away::Unreachable(why)) => {
                         if !self.inner.stop.sleep(Duration::from_millis(50)).await {
@@ -144,7 +144,8 @@ impl AmqpBus {
                     }
                 }
             }
-        }
+        };
+        tokio::try_join!(connected(&self.inner.publisher.link), connected(&self.inner.consuming))?;
         Ok(())
     }
 

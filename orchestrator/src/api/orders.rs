@@ -40,8 +40,9 @@ use crate::{
     },
 };
 
-/// A quote is worth this much of the customer's time, with pauses of this length between the tries.
-const QUOTE_WITHIN: Duration = Duration::from_secs(5);
+/// A quote is worth this much of the customer's time (a catalog is back within it after a restart), with pauses of this
+/// length between the tries.
+const QUOTE_WITHIN: Duration = Duration::from_secs(10);
 const QUOTE_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct OrdersDoor(pub(super) Arc<Doors>);
