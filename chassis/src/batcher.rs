@@ -275,6 +275,9 @@ mod tests {
                 gate.acquire().await.unwrap().forget();
             }
             self.batches.lock().unwrap().push(items.to_vec());
+            if items.contains(&404) {
+                return Err(Trouble::Away("nobody there".into()));
+            }
             if items.contains(&13) {
                 return Err(Trouble::Failed("thirteen".into()));
             }
@@ -297,6 +300,26 @@ mod tests {
                 (i, other) => panic!("{i}: {other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn when_nothing_could_be_begun_everybody_who_waits_is_told_at_once() {
+        let stop = Stop::new();
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let command = Arc::new(Doubling { gate: Some(Arc::clone(&gate)), ..Doubling::default() });
+        let batcher = Batcher::new(Arc::clone(&command), Limits::default(), &stop);
+        let first = batcher.submit(404, None);
+        tokio::task::yield_now().await;
+        let rest: Vec<_> = (0..5).map(|i| batcher.submit(i, None)).collect();
+        gate.add_permits(1);
+        let away = NoAnswer::Away("nobody there".into());
+        assert_eq!(first.await, Err(away.clone()));
+        for ticket in rest {
+            assert_eq!(ticket.await, Err(away.clone()), "without a batch of its own");
+        }
+        assert_eq!(command.batches.lock().unwrap().len(), 1);
+        gate.add_permits(1);
+        assert_eq!(batcher.submit(21, None).await, Ok(42));
     }
 
     #[tokio::test]

@@ -147,7 +147,7 @@ pub async fn open(options: &Options, stop: &Stop) -> Result<PgPool, Error> {
         // Less than a step's call may take: whoever asked is told that nothing was begun, before it gives up.
         .acquire_timeout(Duration::from_secs(4))
         .before_acquire(|connection, meta| Box::pin(bound::is_usable(connection, meta)))
-        .after_release(|_, meta| Box::pin(async move { bound::is_worth_keeping(&meta) }))
+        .after_release(|_, meta| Box::pin(async move { bound::is_worth_keeping(meta.age) }))
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(connect.clone());

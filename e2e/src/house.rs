@@ -4,7 +4,7 @@
 //! Each service reaches its database, the broker and Redis through proxies of this house. Read next: `proxy.rs`,
 //! `infra.rs`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chassis::{
     database::Schema,
@@ -55,7 +55,7 @@ pub struct House {
     ground: Ground,
     folder: PathBuf,
     /// In front of the database of each member.
-    doors: BTreeMap<Member, (Proxy, String)>,
+    doors: BTreeMap<Member, (Arc<Proxy>, String)>,
     pub amqp: Proxy,
     amqp_url: String,
     pub redis: Proxy,
@@ -143,8 +143,8 @@ impl House {
     /// How a member is started. Its proxy is there from now on.
     pub async fn launch(&mut self, member: Member) -> Launch {
         if !self.doors.contains_key(&member) {
-            let door = Proxy::in_front_of(&self.databases.url(schema(member))).await;
-            self.doors.insert(member, door);
+            let (proxy, url) = Proxy::in_front_of(&self.databases.url(schema(member))).await;
+            self.doors.insert(member, (Arc::new(proxy), url));
         }
         let (grpc, http) = self
             .addresses
@@ -192,8 +192,8 @@ impl House {
 
     /// The proxy in front of a member's database.
     #[must_use]
-    pub fn database(&self, member: Member) -> &Proxy {
-        &self.doors[&member].0
+    pub fn database(&self, member: Member) -> Arc<Proxy> {
+        Arc::clone(&self.doors[&member].0)
     }
 
     /// Where a member serves gRPC.
@@ -237,6 +237,11 @@ impl House {
     /// What a member says about its readiness, by HTTP: the status and the text.
     pub async fn ready(&self, member: Member) -> Option<(u16, String)> {
         get(&self.addresses[&member].1, "/readyz").await
+    }
+
+    /// What a member counts.
+    pub async fn metrics(&self, member: Member) -> Option<String> {
+        get(&self.addresses[&member].1, "/metrics").await.map(|(_, text)| text)
     }
 
     /// Everything is still: the auditor finds nothing.

@@ -474,3 +474,6 @@ impl Driver {
 pub(crate) fn now() -> i64 {
     chassis::clock::now().timestamp_millis()
 }
+
+#[cfg(test)]
+mod tests;

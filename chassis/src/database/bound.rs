@@ -62,11 +62,33 @@ pub(super) async fn is_usable(
     Ok(meta.idle_for < COLD || within(SIGN_OF_LIFE, connection.ping()).await.is_ok())
 }
 
-/// For `after_release`: whether a connection may be kept.
-pub(super) fn is_worth_keeping(meta: &PoolConnectionMetadata) -> sqlx::Result<bool> {
-    if is_trusted(meta.age) {
+/// For `after_release`: whether a connection of this age may be kept.
+pub(super) fn is_worth_keeping(age: Duration) -> sqlx::Result<bool> {
+    if is_trusted(age) {
         return Ok(true);
     }
     // An error closes it without a word: a word could hang.
     Err(sqlx::Error::Io(std::io::Error::other("older than a connection that broke")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_is_given_up_and_connections_older_than_it_are_trusted_no_more() {
+        let made = Instant::now();
+        let hangs = within(Duration::from_millis(20), std::future::pending::<sqlx::Result<()>>()).await;
+        assert!(matches!(hangs, Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut));
+        let age = made.elapsed();
+        assert!(!is_trusted(age));
+        assert!(is_worth_keeping(age).is_err());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(is_trusted(Duration::ZERO), "one that was made after it");
+        // A refusal says nothing about the connection.
+        let before = Instant::now();
+        let refused = within(Duration::from_secs(1), async { Err::<(), _>(sqlx::Error::RowNotFound) }).await;
+        assert!(refused.is_err());
+        assert!(is_trusted(before.elapsed()));
+    }
 }

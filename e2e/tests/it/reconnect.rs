@@ -15,15 +15,16 @@ use e2e::{
     stack::Member,
     till::Till,
 };
-use proto::order::v1::OrderStatus;
+use proto::{
+    order::v1::OrderStatus,
+    saga::v1::{GetSagaRequest, sagas_client::SagasClient},
+};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
     sync::watch,
 };
-
-const FIRST: Member = Member::Orchestrator(1);
 
 /// How long something stays away; a minute and more with `AMENDS_E2E_AWAY=60`.
 fn away() -> Duration {
@@ -168,6 +169,7 @@ async fn each_services_database_is_away_for_a_while_and_nothing_is_spent() {
     let house = House::start(Ground::default(), 1).await;
     house.stock_up().await;
     let till = Till::with(&house.client());
+    let mut sagas = SagasClient::new(house.callee(Member::Orchestrator(1)));
     till.sell(&Spec::of(1).wait(20)).await;
     for member in [Member::Inventory, Member::Risk, Member::Payment, Member::Ledger] {
         let database = house.database(member);
@@ -189,6 +191,15 @@ async fn each_services_database_is_away_for_a_while_and_nothing_is_spent() {
             assert_eq!(order.status_reason, "", "it waits: {order:?}");
         }
         database.bring_back();
+        if !swallows {
+            for order in &waiting[1..] {
+                // What was sent when it fell may be in doubt; after that nothing is spent.
+                let request = GetSagaRequest { saga_id: order.order_id.clone() };
+                let saga = sagas.get_saga(request).await.unwrap().into_inner();
+                let attempts = saga.steps.iter().map(|step| step.attempts).max();
+                assert!(attempts <= Some(2), "attempts were spent on {member}: {saga:?}");
+            }
+        }
         // The backlog moves within 30 s.
         let back = Instant::now();
         for order in &waiting[1..] {

@@ -206,3 +206,56 @@ async fn a_connection_cut_at_commit_under_fifty_sagas_leaves_none_stuck_and_none
     }
     house.audit().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_at_an_orchestrator_that_stops_is_answered() {
+    let mut ground = Ground::default();
+    ground.environment.push(("AMENDS_BREAKER_COOL_DOWN", "100ms".into()));
+    let mut house = House::start(ground, 2).await;
+    house.stock_up().await;
+    are_even(&house, 2).await;
+    // Orders cannot be booked, so they run.
+    let ledger = house.database(Member::Ledger);
+    ledger.take_down();
+    let waiting = |member| {
+        let till = Till::with(&Client::of(vec![house.callee(member)]));
+        tokio::spawn(async move { (till.sell(&Spec::of(1).wait(25)).await, till.failed()) })
+    };
+    let (at_first, at_second) = (waiting(FIRST), waiting(SECOND));
+    let mut payments = house.databases.connect(&payment_svc::SCHEMA).await;
+    let charged = "select count(*) from payments.attempt where state = 'SUCCEEDED'";
+    let until = Instant::now() + Duration::from_secs(20);
+    while sqlx::query_scalar::<_, i64>(charged).fetch_one(&mut payments).await.unwrap() < 2 {
+        assert!(Instant::now() < until, "both are charged");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ledger.bring_back();
+    });
+    // The second drives the first one's order on; the first still looks, and answers what it sees.
+    assert_eq!(house.terminate(FIRST).await, Some(0));
+    let (order, failed) = at_first.await.unwrap();
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(matches!(order.status(), OrderStatus::Completed | OrderStatus::PaymentSuccess), "{order:?}");
+    let (order, failed) = at_second.await.unwrap();
+    assert_eq!((order.status(), failed), (OrderStatus::Completed, Vec::new()));
+    house.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_whose_acquisition_was_answered_by_nobody_are_driven_all_the_same() {
+    let mut house = House::empty(Ground::default()).await;
+    let launch = house.launch(FIRST).await;
+    drop(launch);
+    house.database(FIRST).cut_at_commit(5, CutAt::After);
+    house.open(FIRST).await;
+    eventually("it drives all", || async {
+        let text = house.metrics(FIRST).await?;
+        text.lines()
+            .any(|line| line.starts_with("amends_shards_owned") && line.ends_with(" 16"))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(house.database(FIRST).cut_so_far(), 5, "the run is void: nothing was cut");
+}

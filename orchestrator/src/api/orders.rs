@@ -45,6 +45,9 @@ use crate::{
 const QUOTE_WITHIN: Duration = Duration::from_secs(10);
 const QUOTE_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a durable order is read again, at least, when the database cannot be reached.
+const LOOK_AGAIN_FOR: Duration = Duration::from_secs(3);
+
 pub(super) struct OrdersDoor(pub(super) Arc<Doors>);
 
 type Orders_ = Pin<Box<dyn Stream<Item = Result<Order, Status>> + Send>>;
@@ -347,8 +350,16 @@ impl Doors {
         wait: Option<Duration>,
     ) -> Result<OrderRow, Status> {
         let until = wait.map(|wait| Instant::now() + wait);
+        let patience = until.unwrap_or_else(Instant::now).max(Instant::now() + LOOK_AGAIN_FOR);
         loop {
-            let row = self.order_row(order).await?;
+            let row = match self.order_row(order).await {
+                // It is durable already: an answer that a restarted database delays is better than none.
+                Err(status) if status.code() == Code::Unavailable && Instant::now() < patience => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                row => row?,
+            };
             let Some(until) = until else { return Ok(row) };
             if show::is_settled(&row.status) || Instant::now() >= until || self.stop.is_wanted() {
                 return Ok(row);
