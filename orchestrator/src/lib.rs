@@ -136,12 +136,7 @@ impl Service {
         let (wanted, wanted_out) = mpsc::unbounded_channel();
         let (discarded, discarded_out) = mpsc::unbounded_channel();
         let (input, inputs) = mpsc::unbounded_channel();
-        let dispatch = DispatchOptions {
-            slice: 256,
-            breaker_failures: settings.breaker_failures,
-            breaker_cool_down: settings.breaker_cool_down,
-        };
-        let participants = Participants::start(&callees, dispatch, &returned_in, &stop);
+        let participants = Participants::start(&callees, dispatch(&settings), &returned_in, &stop);
         let writer = Writer::start(pool.clone(), relay, landed_in, &stop);
         stop.spawn(recovery::run(pool.clone(), wanted_out, loaded_in));
         let channels = Channels { inputs, returned, landed, writer, loaded, wanted, discarded };
@@ -166,19 +161,10 @@ impl Service {
         let options = (*pool.connect_options()).clone();
         let (me, definitions, lease) = (instance, registry.listed(), settings.lease);
         let (keeping, driver) = (Arc::clone(&owned), input.clone());
-        let (leaving, stopping) = (Stop::new(), stop.clone());
-        Keeper {
-            options,
-            me,
-            address,
-            definitions,
-            lease,
-            owned: keeping,
-            driver,
-            leaving: leaving.clone(),
-            stop: stopping,
-        }
-        .start();
+        let leave = Stop::new();
+        let (leaving, stopping) = (leave.clone(), stop.clone());
+        Keeper { options, me, address, definitions, lease, owned: keeping, driver, leaving, stop: stopping }
+            .start();
 
         let signals =
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
@@ -200,7 +186,7 @@ impl Service {
             settings,
             stop,
         };
-        Ok(Self { inner: Arc::new(doors), bus, leaving })
+        Ok(Self { inner: Arc::new(doors), bus, leaving: leave })
     }
 
     /// Adds its gRPC services.
@@ -233,6 +219,14 @@ impl Service {
     #[must_use]
     pub fn owns_shards(&self) -> bool {
         !self.inner.owned.shards().is_empty()
+    }
+}
+
+fn dispatch(settings: &Settings) -> DispatchOptions {
+    DispatchOptions {
+        slice: 256,
+        breaker_failures: settings.breaker_failures,
+        breaker_cool_down: settings.breaker_cool_down,
     }
 }
 

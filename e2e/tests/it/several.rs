@@ -75,8 +75,8 @@ async fn a_rolling_restart_of_everything_fails_no_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_with_two_hundred_orders_in_flight_another_takes_over_within_the_promise() {
-    let mut ground = Ground::default();
-    ground.environment = vec![("AMENDS_LEASE", "10s".into()), ("AMENDS_SIMULATOR_SLOW", "4s".into())];
+    let environment = vec![("AMENDS_LEASE", "10s".into()), ("AMENDS_SIMULATOR_SLOW", "4s".into())];
+    let ground = Ground { environment, ..Ground::default() };
     let mut house = House::start(ground, 2).await;
     house.stock_up().await;
     are_even(&house, 2).await;
