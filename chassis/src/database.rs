@@ -144,8 +144,7 @@ pub async fn open(options: &Options, stop: &Stop) -> Result<PgPool, Error> {
         .max_connections(options.connections)
         .min_connections(1)
         .test_before_acquire(false)
-        // Less than a step's call may take: whoever asked is told that nothing was begun, before it gives up.
-        .acquire_timeout(Duration::from_secs(4))
+        .acquire_timeout(Duration::from_secs(10))
         .before_acquire(|connection, meta| Box::pin(bound::is_usable(connection, meta)))
         .after_release(|_, meta| Box::pin(async move { bound::is_worth_keeping(meta.age) }))
         .idle_timeout(None)
@@ -241,12 +240,17 @@ fn is_away(code: &str) -> bool {
     classes.iter().any(|class| code.starts_with(class)) || code == "25006"
 }
 
-/// A connection of the pool.
+/// Less than a step's call may take: whoever asked is told that nothing was begun before it gives up.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A connection of the pool, soon.
 ///
 /// # Errors
 /// [`Trouble::Away`] when there is none to be had: nothing was begun.
 pub async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Trouble> {
-    pool.acquire().await.map_err(Trouble::before)
+    let late = |_| Trouble::Away(format!("no connection within {SOON:?}"));
+    // Nothing is lost with waiting for a connection; a pool that is busy is not suspected of anything.
+    tokio::time::timeout(SOON, pool.acquire()).await.map_err(late)?.map_err(Trouble::before)
 }
 
 /// Begins a transaction.
@@ -262,8 +266,7 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
 /// # Errors
 /// As [`begin`].
 pub async fn begin_on(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Trouble> {
-    // The pool has its own limit; this one is for the statement after it.
-    in_time(pool.begin()).await.map_err(Trouble::before)
+    bound::within(SOON, pool.begin()).await.map_err(Trouble::before)
 }
 
 /// Commits.

@@ -183,9 +183,8 @@ impl House {
             _ => {}
         }
         self.ground.environment.iter().for_each(|(name, value)| set(name, value.clone()));
-        let mut arguments: Vec<String> =
+        let arguments: Vec<String> =
             [member.service(), "--grpc-listen", &grpc, "--http-listen", &http].map(str::to_owned).to_vec();
-        arguments.extend(["--database-connections".into(), "4".into()]);
         let label = std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| format!("{:<14}", member.to_string()));
         Launch { arguments, environment, label }
     }

@@ -6,7 +6,7 @@
 
 use chassis::{
     batcher::Command,
-    database::{self, Trouble},
+    database::Trouble,
     sql::{Checked, Statement},
 };
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ impl Command for StoreSignals {
             columns.2.push(signal.said.kind().to_owned());
             columns.3.push(serde_json::to_vec(&signal.said).map_err(|e| Trouble::Failed(e.to_string()))?);
         }
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.acquire().await?;
         STORE.run(&mut connection, columns).await?;
         self.bell.notify_one();
         Ok(vec![(); items.len()])

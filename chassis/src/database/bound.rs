@@ -42,7 +42,10 @@ pub async fn in_time<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Re
     within(LONGEST, work).await
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
     let done = timeout(limit, work).await;
     let done = done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
     if done.as_ref().is_err_and(super::is_lost) {

@@ -170,7 +170,7 @@ impl Command for StartOrders {
     }
 
     async fn run(&self, items: &[Start]) -> Result<Vec<Begun>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.acquire().await?;
         let mut transaction = database::begin(&mut connection).await?;
         let lost = take_keys(&mut transaction, items).await?;
         let won: Vec<&Start> = items.iter().filter(|s| !lost.contains_key(&s.order.uuid())).collect();
