@@ -278,7 +278,7 @@ impl Runner {
     /// Shows what is not sent yet, and for how long the oldest has not been.
     async fn look(&self) {
         let look = sqlx::query(AssertSqlSafe(self.outbox.backlog.clone()).into_sql_str());
-        let seen = look.fetch_one(&self.pool).await;
+        let seen = in_time(look.fetch_one(&self.pool)).await;
         if let Ok((rows, oldest)) = seen.and_then(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?))) {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
             metrics::gauge!("amends_outbox_rows", "service" => self.outbox.source).set(f64::from(rows));

@@ -186,7 +186,7 @@ impl House {
         let arguments: Vec<String> =
             [member.service(), "--grpc-listen", &grpc, "--http-listen", &http].map(str::to_owned).to_vec();
         let label = std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| format!("{:<14}", member.to_string()));
-        Launch { arguments, environment, label }
+        Launch { arguments, environment, label, ..Launch::default() }
     }
 
     /// The proxy in front of a member's database.

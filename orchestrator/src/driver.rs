@@ -4,6 +4,7 @@
 //! elsewhere and come back as messages; the loop itself never waits for any of them. Nothing is called and nobody is told
 //! while a decision that must be durable is not. Read [`live`] for one saga, and [`crate::saga`] for what is decided.
 
+mod flight;
 mod gauges;
 mod live;
 

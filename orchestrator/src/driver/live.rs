@@ -9,6 +9,7 @@ use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
+use super::flight::Flight;
 use crate::{
     catalog::{Kind, Projection},
     journal::{Recorded, Transition},
@@ -45,17 +46,6 @@ pub(super) struct Live {
     shown: Projection,
     /// The earliest `WaitUntil`.
     wake: Option<i64>,
-}
-
-/// A commit on its way.
-struct Flight {
-    commit: Uuid,
-    /// It holds a decision.
-    decision: bool,
-    /// The signals it answers.
-    signals: Vec<Uuid>,
-    /// Ends when it is known what became of it.
-    span: Span,
 }
 
 impl Live {
@@ -469,7 +459,7 @@ impl Live {
         reason.unwrap_or_default()
     }
 
-    /// Whether this is the commit in flight: a saga that left and came back is told of commits of its former self, too.
+    /// Whether this is the commit in flight.
     pub(super) fn is_in_flight(&self, commit: Uuid) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.commit == commit)
     }
