@@ -6,6 +6,8 @@
 mod orchestrator;
 mod payment;
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use chassis::{config::Secret, database::Schema, http::Checks};
 use clap::Args;
@@ -41,11 +43,22 @@ impl Migration {
     }
 }
 
-/// What a service serves.
+/// How a service that may have a twin goes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Leaving {
+    /// How long calls are still taken after it was asked to stop, while /readyz and health say that it leaves: time for
+    /// whoever balances over several of it to notice
+    #[arg(long, env = "AMENDS_NOTICE", value_name = "TIME", default_value = "1s",
+        value_parser = humantime::parse_duration)]
+    notice: Duration,
+}
+
+/// What a service serves, and what it does at once when it is asked to stop.
 struct Doors {
     routes: RoutesBuilder,
     names: &'static [&'static str],
     checks: Checks,
+    leave: Box<dyn FnOnce() + Send>,
 }
 
 /// A URL that has to be given.
@@ -64,7 +77,7 @@ fn needed(url: Option<Secret>, service: &str, variable: &str) -> anyhow::Result<
 async fn run(
     service: &'static str,
     port: u16,
-    process: Process,
+    (process, leaving): (Process, Leaving),
     stops: Stops,
     start: impl AsyncFnOnce(&Ground, String) -> anyhow::Result<Doors>,
 ) -> anyhow::Result<()> {
@@ -76,7 +89,8 @@ async fn run(
         .into());
     }
     let listeners = process.listen(port, port + 1000).await?;
-    let address = listeners.grpc.local_addr()?.to_string();
+    let address = listeners.grpc.address.to_string();
+    let front = Front::begin(listeners.http)?;
     let services = chassis::stop::Stop::new();
     let starting = async {
         if matches!(process.cache(), CacheKind::Local) {
@@ -86,24 +100,28 @@ async fn run(
         start(&ground, address).await
     };
     let doors = match stack::until(starting, &stops.stop, &services).await {
-        Err(_) if stops.stop.is_wanted() => return Ok(()),
-        started => started?,
+        Ok(doors) => doors,
+        Err(error) => {
+            front.shut().await;
+            return if stops.stop.is_wanted() { Ok(()) } else { Err(error) };
+        }
     };
-    let front =
-        Front::open(doors.routes, doors.names.to_vec(), doors.checks, listeners.grpc, listeners.http)?;
-    host::ready(&[("grpc", front.grpc.to_string()), ("http", front.http.to_string())]);
+    // Only now: whoever has a second address is refused here at once and goes there, instead of waiting in a queue.
+    let grpc = front.open(doors.routes, doors.names.to_vec(), doors.checks, listeners.grpc.listen()?)?;
+    host::ready(&[("grpc", grpc.to_string()), ("http", front.http.to_string())]);
     let worked = tokio::select! {
         biased;
         () = stops.stop.wanted() => Ok(()),
         reason = front.failed() => Err(anyhow!(reason)),
     };
-    host::close(front.close(&services, process.grace()), &stops.hurry).await;
+    (doors.leave)();
+    host::close(front.close(&services, leaving.notice, process.grace()), &stops.hurry).await;
     worked
 }
 
 /// Opens the schema of a service that is alone.
-async fn prepare(url: &str, schema: &Schema, migration: Migration) -> anyhow::Result<()> {
-    Ok(provision::own(url, schema, migration.kind()).await?)
+async fn prepare(url: &str, schema: &Schema, migration: Migration, ground: &Ground) -> anyhow::Result<()> {
+    Ok(provision::own(url, schema, migration.kind(), &ground.stop).await?)
 }
 
 macro_rules! alone {
@@ -120,6 +138,8 @@ macro_rules! alone {
             process: Process,
             #[command(flatten)]
             migration: Migration,
+            #[command(flatten)]
+            leaving: Leaving,
             #[command(flatten, next_help_heading = "Settings")]
             settings: $krate::Settings,
         }
@@ -130,17 +150,17 @@ macro_rules! alone {
             }
 
             pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
-                let Self { database_url, process, migration, settings } = self;
+                let Self { database_url, process, migration, leaving, settings } = self;
                 let url = needed(database_url, $service, $variable)?;
-                run($service, $port, process, stops, async |ground: &Ground, _| {
+                run($service, $port, (process, leaving), stops, async |ground: &Ground, _| {
                     let pool = ground.pool($service, &url).await?;
-                    prepare(&url, &$krate::SCHEMA, migration).await?;
+                    prepare(&url, &$krate::SCHEMA, migration, ground).await?;
                     let checks = reachable(ground.checks.clone(), "database", &pool);
                     let service = parts::$part(ground, pool, settings);
                     service.subscribe().await?;
                     let mut routes = RoutesBuilder::default();
                     service.register(&mut routes);
-                    Ok(Doors { routes, names: $krate::Service::NAMES, checks })
+                    Ok(Doors { routes, names: $krate::Service::NAMES, checks, leave: Box::new(|| ()) })
                 })
                 .await
             }

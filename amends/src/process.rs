@@ -10,7 +10,7 @@ use std::{
 
 use chassis::{config, telemetry};
 use clap::Args;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::stack::{BusKind, CacheKind, Pools};
 
@@ -50,8 +50,35 @@ pub(crate) struct ListenError {
 
 /// The two bound ports of a process.
 pub(crate) struct Listeners {
-    pub(crate) grpc: TcpListener,
+    pub(crate) grpc: Reserved,
     pub(crate) http: TcpListener,
+}
+
+/// A port that is ours, and on which nobody listens yet.
+pub(crate) struct Reserved {
+    pub(crate) address: SocketAddr,
+    socket: TcpSocket,
+    flag: &'static str,
+    variable: &'static str,
+}
+
+impl Reserved {
+    fn bind(address: SocketAddr, flag: &'static str, variable: &'static str) -> Result<Self, ListenError> {
+        let bound = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok((socket.local_addr()?, socket))
+        };
+        let (address, socket) = bound().map_err(|source| ListenError { address, flag, variable, source })?;
+        Ok(Self { address, socket, flag, variable })
+    }
+
+    /// Listens.
+    pub(crate) fn listen(self) -> Result<TcpListener, ListenError> {
+        let Self { address, socket, flag, variable } = self;
+        socket.listen(1024).map_err(|source| ListenError { address, flag, variable, source })
+    }
 }
 
 impl Process {
@@ -61,7 +88,7 @@ impl Process {
         let grpc = self.grpc_listen.unwrap_or_else(|| local(grpc));
         let http = self.http_listen.unwrap_or_else(|| local(http));
         Ok(Listeners {
-            grpc: bind(grpc, "--grpc-listen", "AMENDS_GRPC_LISTEN").await?,
+            grpc: Reserved::bind(grpc, "--grpc-listen", "AMENDS_GRPC_LISTEN")?,
             http: bind(http, "--http-listen", "AMENDS_HTTP_LISTEN").await?,
         })
     }

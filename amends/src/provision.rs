@@ -4,8 +4,11 @@
 //! a database of its own brings its schema up to date if it may, and refuses to start on one that is behind; where it may
 //! not, `owner.rs` does it. Nothing is ever dropped here. Read next: the `SCHEMA` of any service.
 
-use chassis::database::{self, Schema};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use chassis::{
+    database::{self, Schema},
+    stop::Stop,
+};
+use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions};
 
 use crate::cluster::Cluster;
 
@@ -143,13 +146,16 @@ pub enum Migrate {
     Never,
 }
 
-/// Brings a service's schema up to date with the service's own URL. A schema that is newer than this build is left
+/// Brings a service's schema up to date with the service's own URL, waiting for the server until `stop`. A schema that is newer than this build is left
 /// alone.
 ///
 /// # Errors
 /// When it is behind and may not be changed, and what the server said.
-pub async fn own(url: &str, schema: &Schema, migrate: Migrate) -> Result<(), Error> {
-    let mut connection = PgConnection::connect(url).await?;
+pub async fn own(url: &str, schema: &Schema, migrate: Migrate, stop: &Stop) -> Result<(), Error> {
+    let options: PgConnectOptions = url.parse()?;
+    let connected = database::patiently(&options, stop, async || PgConnection::connect_with(&options).await);
+    let mut connection =
+        connected.await.map_err(|source| Error::Provision { schema: schema.name, source })?;
     let needed = schema.migrations.iter().map(|(version, ..)| *version).max().unwrap_or_default();
     let found = version(&mut connection, schema).await?;
     let is_behind = found < needed;

@@ -71,10 +71,8 @@ pub struct Options {
     pub http: TcpListener,
     /// What an operator turned.
     pub settings: Settings,
-    /// The orchestrator's id.
+    /// The orchestrator's id; no other process has it.
     pub instance: Uuid,
-    /// No other process has this id: what it owned before is its own at once.
-    pub lone: bool,
     /// Ends the waiting for a database or a broker that is not there.
     pub give_up: Stop,
 }
@@ -97,20 +95,26 @@ impl Stack {
     /// # Errors
     /// A database, broker or Redis that refuses, and settings that do not hold.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { databases, pools, bus, cache, grpc, http, settings, instance, lone, give_up } = options;
+        let Options { databases, pools, bus, cache, grpc, http, settings, instance, give_up } = options;
         let stop = Stop::new();
+        let address = grpc.local_addr().map_err(Error::Address)?.to_string();
         let starting = async {
             let ground = Ground::lay(&bus, &cache, pools, &stop).await?;
-            let address = grpc.local_addr().map_err(Error::Address)?.to_string();
-            let identity = Identity { instance, lone, address };
+            let identity = Identity { instance, address };
             let services = Services::start(&ground, &databases, settings, identity).await?;
             services.subscribe().await?;
             Ok::<_, Error>(services)
         };
-        let services = until(starting, &give_up, &stop).await?;
-        let front = Front::open(services.routes(), Services::names(), services.checks.clone(), grpc, http)?;
+        let front = Front::begin(http)?;
+        let services = match until(starting, &give_up, &stop).await {
+            Ok(services) => services,
+            Err(error) => {
+                front.shut().await;
+                return Err(error);
+            }
+        };
         Ok(Self {
-            grpc: front.grpc,
+            grpc: front.open(services.routes(), Services::names(), services.checks.clone(), grpc)?,
             http: front.http,
             services: grpc::local(services.routes().routes()),
             orchestrator: services.orchestrator,
@@ -138,7 +142,8 @@ impl Stack {
     /// Stops accepting, lets calls under way end, then stops the services. False when something was still at work when
     /// the grace was over.
     pub async fn stop(self, grace: Duration) -> bool {
-        self.front.close(&self.stop, grace).await
+        self.orchestrator.leave();
+        self.front.close(&self.stop, Duration::ZERO, grace).await
     }
 }
 

@@ -76,11 +76,10 @@ impl Up {
             pools: self.process.pools(),
             bus: self.process.bus(),
             cache: self.process.cache(),
-            grpc: listeners.grpc,
+            grpc: listeners.grpc.listen()?,
             http: listeners.http,
             settings: letters_in(data, self.settings),
             instance: data.instance()?,
-            lone: true,
             give_up: stops.stop.clone(),
         };
         let stack = match Stack::start(options).await {

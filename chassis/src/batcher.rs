@@ -144,7 +144,13 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
         if !batch.is_empty() {
             metrics::histogram!("amends_batch_size", "command" => C::NAME)
                 .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-            settle(&*command, batch).await;
+            if let Err(why) = settle(&*command, batch).await {
+                // The next batch would wait for the same database as long as this one did, and be late with its answer.
+                let queued = std::iter::from_fn(|| asks.try_recv().ok());
+                for ask in waiting.drain(..).chain(queued.take(limits.queue)) {
+                    let _ = ask.reply.send(Err(NoAnswer::Away(why.clone())));
+                }
+            }
         }
     }
 }
@@ -171,7 +177,8 @@ fn take_batch<C: Command>(waiting: &mut VecDeque<Ask<C>>, max: usize) -> Vec<Ask
 /// How often a batch that found somebody in the way runs again before it is halved.
 const TRIES: u32 = 8;
 
-async fn settle<C: Command>(command: &C, batch: Vec<Ask<C>>) {
+/// An error says that the database is away and nothing was begun.
+async fn settle<C: Command>(command: &C, batch: Vec<Ask<C>>) -> Result<(), String> {
     let mut open = vec![batch];
     while let Some(batch) = open.pop() {
         let (items, replies): (Vec<_>, Vec<_>) =
@@ -183,8 +190,16 @@ async fn settle<C: Command>(command: &C, batch: Vec<Ask<C>>) {
                     let _ = reply.send(Ok(answer));
                 }
             }
-            Err(Trouble::Unavailable(why)) => {
+            Err(Trouble::Away(why)) => {
                 tracing::warn!(command = C::NAME, items = items.len(), error = why, "the database is away");
+                let rest = open.into_iter().flatten().map(|ask| ask.reply);
+                for reply in replies.into_iter().map(|(_, reply)| reply).chain(rest) {
+                    let _ = reply.send(Err(NoAnswer::Away(why.clone())));
+                }
+                return Err(why);
+            }
+            Err(Trouble::Unavailable(why)) => {
+                tracing::warn!(command = C::NAME, items = items.len(), error = why, "the database was lost");
                 for (_, reply) in replies {
                     let _ = reply.send(Err(NoAnswer::Unavailable(why.clone())));
                 }
@@ -208,6 +223,7 @@ async fn settle<C: Command>(command: &C, batch: Vec<Ask<C>>) {
             }
         }
     }
+    Ok(())
 }
 
 async fn run<C: Command>(command: &C, items: &[C::Item]) -> Result<Vec<C::Reply>, Trouble> {
@@ -259,6 +275,9 @@ mod tests {
                 gate.acquire().await.unwrap().forget();
             }
             self.batches.lock().unwrap().push(items.to_vec());
+            if items.contains(&404) {
+                return Err(Trouble::Away("nobody there".into()));
+            }
             if items.contains(&13) {
                 return Err(Trouble::Failed("thirteen".into()));
             }
@@ -281,6 +300,26 @@ mod tests {
                 (i, other) => panic!("{i}: {other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn when_nothing_could_be_begun_everybody_who_waits_is_told_at_once() {
+        let stop = Stop::new();
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let command = Arc::new(Doubling { gate: Some(Arc::clone(&gate)), ..Doubling::default() });
+        let batcher = Batcher::new(Arc::clone(&command), Limits::default(), &stop);
+        let first = batcher.submit(404, None);
+        tokio::task::yield_now().await;
+        let rest: Vec<_> = (0..5).map(|i| batcher.submit(i, None)).collect();
+        gate.add_permits(1);
+        let away = NoAnswer::Away("nobody there".into());
+        assert_eq!(first.await, Err(away.clone()));
+        for ticket in rest {
+            assert_eq!(ticket.await, Err(away.clone()), "without a batch of its own");
+        }
+        assert_eq!(command.batches.lock().unwrap().len(), 1);
+        gate.add_permits(1);
+        assert_eq!(batcher.submit(21, None).await, Ok(42));
     }
 
     #[tokio::test]

@@ -193,7 +193,7 @@ impl From<types::NoAnswer> for Verdict {
             types::NoAnswer::Failed(why) => Self::Retry(why),
             types::NoAnswer::TooLate => Self::Retry("it was too late".into()),
             types::NoAnswer::Overloaded { .. } => Self::Unavailable("too much to do".into()),
-            types::NoAnswer::Unavailable(why) => Self::Unavailable(why),
+            types::NoAnswer::Away(why) | types::NoAnswer::Unavailable(why) => Self::Unavailable(why),
         }
     }
 }

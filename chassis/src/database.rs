@@ -1,17 +1,24 @@
 //! A service's database: its pool, its schema, and what an error means.
 //!
-//! The pool is small (on few cores more connections are slower) and does not ping. Time limits are the server's, so
-//! that no future around a transaction is ever dropped: `tokio::time::timeout` and `select!` must never stand around a
-//! statement.
+//! The pool is small (on few cores more connections are slower) and pings only what has been idle. Time limits are the
+//! server's, so that no future around a transaction is dropped: `tokio::time::timeout` and `select!` must never stand
+//! around a statement. The one exception, for a network that swallows everything, is in `bound`; how a server is waited
+//! for is in `waiting`.
+
+mod bound;
+mod waiting;
 
 use std::{str::FromStr as _, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _,
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlSafeStr as _,
+    Transaction,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub use self::{bound::in_time, waiting::patiently};
 use crate::stop::Stop;
 
 /// A service's schema: name, role, migrations.
@@ -59,6 +66,15 @@ pub enum Error {
         /// Which setting.
         setting: &'static str,
     },
+    /// It will not have us, or was not there when the wait was over.
+    #[error("the database at {address} cannot be used")]
+    Refused {
+        /// Host, port and name.
+        address: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
     /// Older than 15.
     #[error("this is Postgres {found}; 15 or newer is needed")]
     TooOld {
@@ -103,47 +119,42 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Opens a pool. Waits for a server that is not there yet, saying so once a while, until `stop`.
+/// Opens a pool. Waits for a server that is not there yet, saying so every few seconds, until `stop`.
 ///
 /// # Errors
-/// A bad URL, an unsafe or too old server. A server that cannot be reached is waited for.
+/// A bad URL, an unsafe or too old server, a server that will not have us. One that cannot be reached is waited for.
 pub async fn open(options: &Options, stop: &Stop) -> Result<PgPool, Error> {
     let connect = PgConnectOptions::from_str(&options.url).map_err(Error::Url)?;
     // Below the lease of an orchestrator (10 s): a holder of a fence row that hangs is gone before its lease.
     let connect = connect.application_name(&options.application).options([
         ("lock_timeout", "4s"),
-        ("statement_timeout", "30s"),
+        ("statement_timeout", "20s"),
         ("idle_in_transaction_session_timeout", "5s"),
         ("jit", "off"),
         // Plans are kept: one made while a table was small would go on reading all of it when it has grown.
         ("enable_seqscan", "off"),
         ("timezone", "UTC"),
+        // A client that is gone without a word holds no locks and no connection for long.
+        ("tcp_keepalives_idle", "15"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "30000"),
     ]);
     let pool = PgPoolOptions::new()
         .max_connections(options.connections)
         .min_connections(1)
         .test_before_acquire(false)
         .acquire_timeout(Duration::from_secs(10))
+        .before_acquire(|connection, meta| Box::pin(bound::is_usable(connection, meta)))
+        .after_release(|_, meta| Box::pin(async move { bound::is_worth_keeping(meta.age) }))
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(connect);
-    let mut said = false;
-    loop {
-        match pool.acquire().await {
-            Ok(mut connection) => {
-                refuse_unsafe(&mut connection, options.allow_unsafe).await?;
-                return Ok(pool);
-            }
-            Err(error) if is_unreachable(&error) && !stop.is_wanted() => {
-                if !said {
-                    tracing::warn!(application = options.application, %error, "waiting for the database");
-                    said = true;
-                }
-                stop.sleep(Duration::from_millis(500)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+        .connect_lazy_with(connect.clone());
+    let mut connection =
+        patiently(&connect, stop, async || PgConnection::connect_with(&connect).await).await?;
+    refuse_unsafe(&mut connection, options.allow_unsafe).await?;
+    let _ = connection.close().await;
+    Ok(pool)
 }
 
 async fn refuse_unsafe(connection: &mut PgConnection, allow: bool) -> Result<(), Error> {
@@ -213,15 +224,60 @@ pub async fn provision(owner: &mut PgConnection, schema: &Schema) -> Result<(), 
     Ok(())
 }
 
-fn is_unreachable(error: &sqlx::Error) -> bool {
+/// Whether the error means that the connection, or the server behind it, is gone.
+fn is_lost(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
-        // 57P01–57P03: shutting down, crashed, starting up. 53300: too many connections.
-        sqlx::Error::Database(e) => {
-            e.code().is_some_and(|c| matches!(&*c, "57P01" | "57P02" | "57P03" | "53300"))
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => {
+            true
         }
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| is_away(&code)),
         _ => false,
     }
+}
+
+/// What a server says that shuts down, has crashed, starts up (57P01 to 57P03), breaks a connection (08), has no place
+/// (53), will not have us now, though it had us before (28, 3D), or has become a standby (25006): nothing that has to do
+/// with what was asked.
+fn is_away(code: &str) -> bool {
+    let classes = ["57P", "08", "53", "28", "3D"];
+    classes.iter().any(|class| code.starts_with(class)) || code == "25006"
+}
+
+/// Less than a step's call may take: whoever asked is told that nothing was begun before it gives up.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A connection of the pool, soon.
+///
+/// # Errors
+/// [`Trouble::Away`] when there is none to be had: nothing was begun.
+pub async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Trouble> {
+    let late = |_| Trouble::Away(format!("no connection within {SOON:?}"));
+    // Nothing is lost with waiting for a connection; a pool that is busy is not suspected of anything.
+    tokio::time::timeout(SOON, pool.acquire()).await.map_err(late)?.map_err(Trouble::before)
+}
+
+/// Begins a transaction.
+///
+/// # Errors
+/// [`Trouble::Away`] when the connection is gone: nothing was begun.
+pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, Trouble> {
+    in_time(connection.begin()).await.map_err(Trouble::before)
+}
+
+/// Begins a transaction on a connection of the pool.
+///
+/// # Errors
+/// As [`begin`].
+pub async fn begin_on(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Trouble> {
+    bound::within(SOON, pool.begin()).await.map_err(Trouble::before)
+}
+
+/// Commits.
+///
+/// # Errors
+/// What the server said. When the connection broke nothing is known.
+pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), Trouble> {
+    Ok(in_time(transaction.commit()).await?)
 }
 
 /// Why a command did not end: what its batcher does next follows from it.
@@ -230,6 +286,9 @@ pub enum Trouble {
     /// Somebody was in the way and it was rolled back: run it again from load.
     #[error("again: {0}")]
     Again(String),
+    /// The database cannot be reached and nothing was begun.
+    #[error("away: {0}")]
+    Away(String),
     /// The connection broke: nothing is known.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -238,17 +297,25 @@ pub enum Trouble {
     Failed(String),
 }
 
+impl Trouble {
+    /// An error that came before anything could have happened.
+    fn before(error: sqlx::Error) -> Self {
+        match Self::from(error) {
+            Self::Unavailable(why) => Self::Away(why),
+            other => other,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Trouble {
     fn from(error: sqlx::Error) -> Self {
         let text = error.to_string();
         match &error {
             sqlx::Error::Database(e) => match e.code().as_deref() {
-                // Deadlock, lock time-out, serialization, and a unique key that another process took meanwhile: the
-                // next load sees its row.
-                Some("40P01" | "55P03" | "40001" | "23505") => Self::Again(text),
-                Some(code) if code.starts_with("57P") || code.starts_with("08") || code.starts_with("53") => {
-                    Self::Unavailable(text)
-                }
+                // Deadlock, lock time-out, serialization, a unique key that another process took meanwhile (the next
+                // load sees its row), and a process that stood still in the middle of a transaction.
+                Some("40P01" | "55P03" | "40001" | "23505" | "25P03" | "25P04") => Self::Again(text),
+                Some(code) if is_away(code) => Self::Unavailable(text),
                 _ => Self::Failed(text),
             },
             sqlx::Error::Encode(_)

@@ -70,11 +70,26 @@ pub fn local(routes: Routes) -> Callee {
 /// # Errors
 /// When the transport fails, or the descriptors cannot be read.
 pub async fn serve(
-    mut routes: RoutesBuilder,
+    routes: RoutesBuilder,
     descriptors: &'static [u8],
     services: &[&'static str],
     listener: TcpListener,
     stop: &Stop,
+) -> Result<(), BoxError> {
+    serve_leaving(routes, descriptors, services, listener, [stop, stop]).await
+}
+
+/// As [`serve`]; the first stop only says NOT_SERVING, so that whoever watches health goes elsewhere while every call is
+/// still taken, the second stops.
+///
+/// # Errors
+/// As there.
+pub async fn serve_leaving(
+    mut routes: RoutesBuilder,
+    descriptors: &'static [u8],
+    services: &[&'static str],
+    listener: TcpListener,
+    [leaving, stop]: [&Stop; 2],
 ) -> Result<(), BoxError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in services {
@@ -90,7 +105,7 @@ pub async fn serve(
     routes.add_service(reflection().build_v1alpha()?);
     listener.local_addr()?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let stopping = stop.clone();
+    let (leaving, stopping) = (leaving.clone(), stop.clone());
     let names: Vec<&'static str> = services.to_vec();
     Server::builder()
         .layer(TracedLayer::new(Some(services)))
@@ -100,10 +115,14 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, async move {
-            stopping.wanted().await;
+            tokio::select! {
+                () = leaving.wanted() => {}
+                () = stopping.wanted() => {}
+            }
             for service in names {
                 health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
             }
+            stopping.wanted().await;
         })
         .await?;
     Ok(())

@@ -1,11 +1,14 @@
 //! The HTTP side door of every process: `/metrics` for Prometheus, `/healthz` (the process is alive) and `/readyz`
-//! (it can do its work: every check passes and nobody wants it to stop).
+//! (it can do its work: it has started, every check passes and nobody wants it to stop).
+//!
+//! It opens first and closes last, so that a process that waits for its database, or lets calls end, can be told from
+//! one that is gone.
 //!
 //! It has no identity and no secrets and is not meant for the outside. Checks look; they never mend or wait for long.
 
 use std::{
     fmt::{self, Write as _},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -34,6 +37,18 @@ type Look = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync
 #[derive(Clone, Default)]
 pub struct Checks {
     named: Vec<(&'static str, Look)>,
+    rest: Option<Arc<OnceLock<Self>>>,
+}
+
+/// Says when the process has started, and what must hold from then on.
+#[derive(Clone)]
+pub struct Started(Arc<OnceLock<Checks>>);
+
+impl Started {
+    /// It has; what is said first counts.
+    pub fn with(&self, checks: Checks) {
+        let _ = self.0.set(checks);
+    }
 }
 
 impl Checks {
@@ -41,6 +56,13 @@ impl Checks {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Of a process that is still starting: not ready until [`Started::with`].
+    #[must_use]
+    pub fn starting() -> (Self, Started) {
+        let rest = Arc::new(OnceLock::new());
+        (Self { named: Vec::new(), rest: Some(Arc::clone(&rest)) }, Started(rest))
     }
 
     /// With one more; the error says what is wrong.
@@ -54,7 +76,12 @@ impl Checks {
     }
 
     async fn failures(&self) -> Vec<(&'static str, String)> {
-        let looks = self.named.iter().map(|(name, look)| async move {
+        let rest: &[_] = match self.rest.as_ref().map(|rest| rest.get()) {
+            None => &[],
+            Some(Some(rest)) => &rest.named,
+            Some(None) => return vec![("start", "not done; the log says what is waited for".to_owned())],
+        };
+        let looks = self.named.iter().chain(rest).map(|(name, look)| async move {
             match tokio::time::timeout(PATIENCE, look()).await {
                 Ok(Ok(())) => None,
                 Ok(Err(why)) => Some((*name, why)),
@@ -78,7 +105,8 @@ struct Door {
     stop: Stop,
 }
 
-/// The three routes, for a process that has more to serve by HTTP. Keeps metrics from now on.
+/// The three routes, for a process that has more to serve by HTTP. Not ready any more from `stop` on. Keeps metrics from
+/// now on.
 pub fn router(checks: Checks, stop: &Stop) -> Router {
     let door = Door { checks, metrics: telemetry::metrics(), stop: stop.clone() };
     let handle = door.metrics.clone();

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{Bus, Exchange, LADDER, Message, Published},
+    database::in_time,
     stop::Stop,
 };
 
@@ -110,7 +111,7 @@ impl Outbox {
             return Ok(());
         }
         let columns = Columns::of(messages);
-        sqlx::query(AssertSqlSafe(self.insert.clone()).into_sql_str())
+        let insert = sqlx::query(AssertSqlSafe(self.insert.clone()).into_sql_str())
             .bind(columns.ids)
             .bind(columns.exchanges)
             .bind(columns.routing_keys)
@@ -118,17 +119,17 @@ impl Outbox {
             .bind(columns.bodies)
             .bind(columns.headers)
             .bind(columns.times)
-            .execute(connection)
-            .await?;
+            .execute(connection);
+        in_time(insert).await?;
         Ok(())
     }
 
     async fn claim(&self, pool: &PgPool, age: Duration, in_hand: Vec<Uuid>) -> sqlx::Result<Vec<Message>> {
-        let rows = sqlx::query(AssertSqlSafe(self.claim.clone()).into_sql_str())
+        let claim = sqlx::query(AssertSqlSafe(self.claim.clone()).into_sql_str())
             .bind(age.as_secs_f64())
             .bind(in_hand)
-            .fetch_all(pool)
-            .await?;
+            .fetch_all(pool);
+        let rows = in_time(claim).await?;
         rows.into_iter().map(|row| self.read(&row)).collect()
     }
 
@@ -277,7 +278,7 @@ impl Runner {
     /// Shows what is not sent yet, and for how long the oldest has not been.
     async fn look(&self) {
         let look = sqlx::query(AssertSqlSafe(self.outbox.backlog.clone()).into_sql_str());
-        let seen = look.fetch_one(&self.pool).await;
+        let seen = in_time(look.fetch_one(&self.pool)).await;
         if let Ok((rows, oldest)) = seen.and_then(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?))) {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
             metrics::gauge!("amends_outbox_rows", "service" => self.outbox.source).set(f64::from(rows));
@@ -332,7 +333,7 @@ impl Runner {
     async fn settle(&self, safe: Vec<Uuid>, later: (Vec<Uuid>, Vec<i32>, Vec<f64>)) {
         if !safe.is_empty() {
             let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(safe);
-            if let Err(error) = delete.execute(&self.pool).await {
+            if let Err(error) = in_time(delete.execute(&self.pool)).await {
                 // They will be published again; whoever handles them absorbs that.
                 tracing::warn!(service = self.outbox.source, %error, "cannot delete what was sent");
             }
@@ -342,7 +343,7 @@ impl Runner {
                 .bind(later.0)
                 .bind(later.1)
                 .bind(later.2);
-            if let Err(error) = update.execute(&self.pool).await {
+            if let Err(error) = in_time(update.execute(&self.pool)).await {
                 tracing::warn!(service = self.outbox.source, %error, "cannot put messages off");
             }
         }
@@ -365,7 +366,7 @@ impl Runner {
             .bind(headers)
             .bind(notice.time)
             .bind(tell);
-        if let Err(error) = bury.execute(&self.pool).await {
+        if let Err(error) = in_time(bury.execute(&self.pool)).await {
             tracing::warn!(message.id = %message.id, %error, "cannot bury a dead message");
         }
     }

@@ -13,6 +13,8 @@ use sqlx::{
     postgres::{PgArguments, PgRow, PgTypeInfo},
 };
 
+use crate::database::in_time;
+
 /// A statement with parameters `P` and rows `R`, both tuples.
 pub struct Statement<P, R = ()> {
     sql: &'static str,
@@ -49,22 +51,23 @@ where
 
     /// All rows.
     pub async fn all(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<Vec<R>> {
-        sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_all(connection).await
+        in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_all(connection)).await
     }
 
     /// The only row.
     pub async fn one(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<R> {
-        sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_one(connection).await
+        in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_one(connection)).await
     }
 
     /// The only row, if there is one.
     pub async fn maybe(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<Option<R>> {
-        sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_optional(connection).await
+        in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_optional(connection)).await
     }
 
     /// Runs it; how many rows it touched.
     pub async fn run(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<u64> {
-        Ok(sqlx::query_with(self.sql, parameters.arguments()?).execute(connection).await?.rows_affected())
+        let done = in_time(sqlx::query_with(self.sql, parameters.arguments()?).execute(connection)).await?;
+        Ok(done.rows_affected())
     }
 }
 

@@ -16,11 +16,15 @@
 pub mod chaos;
 mod clients;
 mod collector;
+pub mod house;
+pub mod infra;
 pub mod load;
 mod meddle;
 mod node;
 pub mod process;
+pub mod proxy;
 pub mod stack;
+pub mod till;
 mod world;
 
 use std::{future::Future, time::Duration};

@@ -144,7 +144,6 @@ pub(crate) async fn start_orchestrator(
     ground: &Ground,
     callees: Callees,
     instance: Uuid,
-    lone: bool,
 ) -> (Node, orchestrator::Service) {
     let stop = Stop::new();
     let listener = bind(None).await;
@@ -156,7 +155,6 @@ pub(crate) async fn start_orchestrator(
         limiter: Arc::new(LocalLimiter::new()),
         callees,
         instance,
-        lone,
         address: listener.local_addr().unwrap().to_string(),
         stop: stop.clone(),
     };

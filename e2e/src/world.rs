@@ -211,7 +211,7 @@ impl World {
 
     pub async fn add_orchestrator(&mut self) {
         let instance = Uuid::now_v7();
-        let (node, service) = node::start_orchestrator(&self.ground, self.callees(), instance, false).await;
+        let (node, service) = node::start_orchestrator(&self.ground, self.callees(), instance).await;
         let ready = service.clone();
         self.orchestrators.push(Orchestrator { node, service, instance });
         eventually("the orchestrator owns shards", || {

@@ -234,7 +234,7 @@ fn show_entry(row: EntryRow) -> Entry {
 /// What a database error is to a caller. Logged here, because nobody else sees it.
 fn status(error: sqlx::Error) -> Status {
     match Trouble::from(error) {
-        Trouble::Unavailable(why) | Trouble::Again(why) => {
+        Trouble::Away(why) | Trouble::Unavailable(why) | Trouble::Again(why) => {
             tracing::warn!(why, "the books cannot be read now");
             error::unavailable(
                 "DATABASE_UNAVAILABLE",

@@ -96,7 +96,7 @@ fn show(delivery: Delivery) -> wire::Delivery {
 /// What trouble with the database is to a caller. Logged here, because nobody else sees it.
 fn status(trouble: impl Into<Trouble>) -> Status {
     match trouble.into() {
-        Trouble::Unavailable(why) | Trouble::Again(why) => {
+        Trouble::Away(why) | Trouble::Unavailable(why) | Trouble::Again(why) => {
             tracing::warn!(why, "the database is away");
             let message = "notification-svc's database is away";
             error::unavailable("DATABASE_UNAVAILABLE", message, Duration::from_secs(1))

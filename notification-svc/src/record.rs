@@ -7,7 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use chassis::{batcher::Command, clock, database::Trouble};
+use chassis::{
+    batcher::Command,
+    clock,
+    database::{self, Trouble},
+};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use types::OrderId;
@@ -60,7 +64,7 @@ impl Command for Record {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Recorded>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let there = store::load(&mut connection, items.iter().map(|item| item.order)).await?;
         let known: HashSet<_> = there.iter().map(|(id, ..)| *id).collect();
         let mut newest: HashMap<Uuid, i64> = HashMap::new();

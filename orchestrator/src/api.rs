@@ -123,7 +123,7 @@ fn no_answer(none: NoAnswer) -> Status {
             tracing::error!(error = why, "a command failed");
             error::internal("it could not be stored; see the log of this process")
         }
-        NoAnswer::Unavailable(_) => error::unavailable(
+        NoAnswer::Away(_) | NoAnswer::Unavailable(_) => error::unavailable(
             "DATABASE_UNAVAILABLE",
             "the database cannot be reached, or its answer was lost: repeat with the same request_id",
             Duration::from_secs(1),

@@ -4,6 +4,7 @@
 //! elsewhere and come back as messages; the loop itself never waits for any of them. Nothing is called and nobody is told
 //! while a decision that must be durable is not. Read [`live`] for one saga, and [`crate::saga`] for what is decided.
 
+mod flight;
 mod gauges;
 mod live;
 
@@ -370,8 +371,10 @@ impl Driver {
     fn take_landed(&mut self, landed: Vec<Landed>) {
         for one in landed {
             match one {
-                Landed::Yes(saga) => {
-                    let Some(live) = self.live.get_mut(&saga) else { continue };
+                Landed::Yes(saga, commit) => {
+                    let Some(live) = self.live.get_mut(&saga).filter(|l| l.is_in_flight(commit)) else {
+                        continue;
+                    };
                     let answered = live.landed();
                     let (version, ended) = (live.version, live.is_ended());
                     self.put_down(answered.into_iter());
@@ -382,8 +385,9 @@ impl Driver {
                         self.advance(saga);
                     }
                 }
-                Landed::No(saga) => {
-                    let Some(shard) = self.live.get(&saga).map(|live| live.shard) else { continue };
+                Landed::No(saga, commit) => {
+                    let live = self.live.get(&saga).filter(|live| live.is_in_flight(commit));
+                    let Some(shard) = live.map(|live| live.shard) else { continue };
                     metrics::evicted(1);
                     self.evict(saga);
                     if self.drives(shard).is_some() {
@@ -442,8 +446,10 @@ impl Driver {
         self.drained = open;
         for (shards, told) in done {
             for shard in &shards {
-                self.shards.remove(shard);
-                self.draining.remove(shard);
+                // Acquired again since: then it is driven, however late this drain ends.
+                if self.draining.remove(shard) {
+                    self.shards.remove(shard);
+                }
             }
             let _ = told.send(());
         }
@@ -469,3 +475,6 @@ impl Driver {
 pub(crate) fn now() -> i64 {
     chassis::clock::now().timestamp_millis()
 }
+
+#[cfg(test)]
+mod tests;

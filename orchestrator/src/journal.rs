@@ -10,6 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chassis::{
     bus::Message,
+    database::in_time,
     outbox::{Columns, Relay},
     sql::{Checked, Statement},
     stop::Stop,
@@ -65,13 +66,13 @@ pub struct Transition {
     pub signals: Vec<Uuid>,
 }
 
-/// What became of a transition.
+/// What became of a transition: its saga and its commit id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landed {
     /// It is durable.
-    Yes(SagaId),
+    Yes(SagaId, Uuid),
     /// Another owner, or another version: nothing of it was written.
-    No(SagaId),
+    No(SagaId, Uuid),
 }
 
 /// A saga as it is stored.
@@ -319,13 +320,12 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
 pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
     let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
     // One snapshot for both reads: a commit between them would show a version without its events.
-    let mut transaction = connection.begin().await?;
-    sqlx::query("set transaction isolation level repeatable read, read only")
-        .execute(&mut *transaction)
-        .await?;
+    let mut transaction = in_time(connection.begin()).await?;
+    let read = sqlx::query("set transaction isolation level repeatable read, read only");
+    in_time(read.execute(&mut *transaction)).await?;
     let rows = LOAD_SAGAS.all(&mut transaction, (ids.clone(),)).await?;
     let entries = LOAD_JOURNAL.all(&mut transaction, (ids,)).await?;
-    transaction.commit().await?;
+    in_time(transaction.commit()).await?;
     let mut journals: HashMap<Uuid, Vec<Recorded>> = HashMap::new();
     for (id, _, events) in entries {
         let events: Vec<Recorded> =
@@ -434,7 +434,7 @@ impl Writer {
             }
             // Stopping with an unknown commit is as a crash here: the next owner reads what landed.
             if !self.stop.sleep(wait).await {
-                known.extend(group.iter().map(|t| Landed::No(t.saga)));
+                known.extend(group.iter().map(|t| Landed::No(t.saga, t.commit_id)));
                 return known;
             }
             wait = (wait * 2).min(Duration::from_secs(1));
@@ -456,9 +456,9 @@ impl Writer {
         for transition in group {
             if won.contains(&transition.saga) {
                 self.relay.hand(transition.messages);
-                known.push(Landed::Yes(transition.saga));
+                known.push(Landed::Yes(transition.saga, transition.commit_id));
             } else {
-                known.push(Landed::No(transition.saga));
+                known.push(Landed::No(transition.saga, transition.commit_id));
             }
         }
     }
@@ -478,10 +478,10 @@ impl Writer {
             match found.get(&transition.saga.uuid()) {
                 Some((_, commit)) if *commit == transition.commit_id => {
                     self.relay.hand(transition.messages.clone());
-                    known.push(Landed::Yes(transition.saga));
+                    known.push(Landed::Yes(transition.saga, transition.commit_id));
                 }
                 Some((version, _)) if *version == transition.version => again.push(transition),
-                _ => known.push(Landed::No(transition.saga)),
+                _ => known.push(Landed::No(transition.saga, transition.commit_id)),
             }
         }
         again

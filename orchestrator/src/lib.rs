@@ -85,10 +85,8 @@ pub struct Wiring {
     pub limiter: Arc<dyn Limiter>,
     /// Who performs the steps.
     pub callees: Callees,
-    /// This process, as others know it.
+    /// This process, as others know it: an id that no other process has. What it owned before a restart is its own at once.
     pub instance: Uuid,
-    /// No other process has this id (it stands in a locked data folder): what it owned before is its own at once.
-    pub lone: bool,
     /// Where others find its doors, for people.
     pub address: String,
     /// When to stop.
@@ -111,6 +109,7 @@ pub enum Error {
 pub struct Service {
     inner: Arc<api::Doors>,
     bus: Arc<dyn Bus>,
+    leaving: Stop,
 }
 
 impl Service {
@@ -122,7 +121,7 @@ impl Service {
     /// # Errors
     /// When a definition breaks a rule.
     pub fn start(settings: Settings, wiring: Wiring) -> Result<Self, Error> {
-        let Wiring { pool, bus, cache, limiter, callees, instance, lone, address, stop } = wiring;
+        let Wiring { pool, bus, cache, limiter, callees, instance, address, stop } = wiring;
         let orders = OrderSaga::all(millis(settings.order_deadline), millis(settings.answer_after));
         let kinds = orders.into_iter().map(|order| Arc::new(order) as Arc<dyn Kind>).collect();
         let registry = Registry::new(kinds)?.only(&settings.definitions)?;
@@ -137,12 +136,7 @@ impl Service {
         let (wanted, wanted_out) = mpsc::unbounded_channel();
         let (discarded, discarded_out) = mpsc::unbounded_channel();
         let (input, inputs) = mpsc::unbounded_channel();
-        let dispatch = DispatchOptions {
-            slice: 256,
-            breaker_failures: settings.breaker_failures,
-            breaker_cool_down: settings.breaker_cool_down,
-        };
-        let participants = Participants::start(&callees, dispatch, &returned_in, &stop);
+        let participants = Participants::start(&callees, dispatch(&settings), &returned_in, &stop);
         let writer = Writer::start(pool.clone(), relay, landed_in, &stop);
         stop.spawn(recovery::run(pool.clone(), wanted_out, loaded_in));
         let channels = Channels { inputs, returned, landed, writer, loaded, wanted, discarded };
@@ -167,7 +161,9 @@ impl Service {
         let options = (*pool.connect_options()).clone();
         let (me, definitions, lease) = (instance, registry.listed(), settings.lease);
         let (keeping, driver) = (Arc::clone(&owned), input.clone());
-        Keeper { options, me, lone, address, definitions, lease, owned: keeping, driver, stop: stop.clone() }
+        let leave = Stop::new();
+        let (leaving, stopping) = (leave.clone(), stop.clone());
+        Keeper { options, me, address, definitions, lease, owned: keeping, driver, leaving, stop: stopping }
             .start();
 
         let signals =
@@ -190,7 +186,7 @@ impl Service {
             settings,
             stop,
         };
-        Ok(Self { inner: Arc::new(doors), bus })
+        Ok(Self { inner: Arc::new(doors), bus, leaving: leave })
     }
 
     /// Adds its gRPC services.
@@ -213,10 +209,24 @@ impl Service {
         self.inner.owned.is_driven()
     }
 
+    /// Hands its shards over at once, so that others drive its sagas while it goes on answering calls: it can no longer
+    /// own any. For a process that is about to stop.
+    pub fn leave(&self) {
+        self.leaving.request();
+    }
+
     /// Whether it owns any shard: before that it accepts orders, and somebody else drives them.
     #[must_use]
     pub fn owns_shards(&self) -> bool {
         !self.inner.owned.shards().is_empty()
+    }
+}
+
+fn dispatch(settings: &Settings) -> DispatchOptions {
+    DispatchOptions {
+        slice: 256,
+        breaker_failures: settings.breaker_failures,
+        breaker_cool_down: settings.breaker_cool_down,
     }
 }
 

@@ -4,7 +4,7 @@
 //! hand over is decided by [`shard::plan`]; the driver is told before a shard is handed over and after one is taken.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -61,16 +61,30 @@ impl Owned {
 /// Keeps lease and shards.
 pub(crate) struct Keeper {
     pub options: PgConnectOptions,
+    /// Nobody else has this id.
     pub me: Uuid,
-    /// Nobody else has this id: what it owned before a restart is its own at once.
-    pub lone: bool,
     pub address: String,
     pub definitions: Vec<String>,
     pub lease: Duration,
     pub owned: Arc<Owned>,
     pub driver: mpsc::UnboundedSender<Input>,
+    /// Hand everything over, and stay out.
+    pub leaving: Stop,
     pub stop: Stop,
 }
+
+/// What the keeper remembers from one look to the next.
+#[derive(Default)]
+struct Kept {
+    watch: Watch,
+    /// Driven here: shard and epoch.
+    mine: BTreeMap<i16, i64>,
+    /// Tried for by this process: a row that names us there is no death's.
+    reached_for: BTreeSet<i16>,
+}
+
+/// A connection for what has to be done, and one for whoever is in its way.
+type Pair = (PgConnection, PgConnection);
 
 impl Keeper {
     /// Starts it.
@@ -79,55 +93,71 @@ impl Keeper {
         stop.spawn(self.run());
     }
 
-    /// Runs until the process stops; then hands everything over and leaves.
+    /// Runs until the process leaves; then hands everything over. Calls under way go on being answered, so the driver
+    /// stays until the process stops.
     async fn run(self) {
-        let mut watch = Watch::default();
-        let mut mine = BTreeMap::new();
-        let mut connections = None;
-        while !self.stop.is_wanted() {
+        let mut kept = Kept::default();
+        let mut pair = None;
+        while !self.is_leaving() {
             let began = Instant::now();
-            if let Err(error) = self.round(&mut connections, &mut watch, &mut mine).await {
+            if let Err(error) = self.look(&mut pair, &mut kept).await {
                 tracing::warn!(%error, "the lease could not be renewed");
                 self.owned.driven.store(false, Ordering::Relaxed);
-                connections = None;
+                pair = None;
             }
-            let rest = (self.lease / 10).saturating_sub(began.elapsed());
-            self.stop.sleep(rest).await;
+            self.rest((self.lease / 10).saturating_sub(began.elapsed())).await;
         }
-        self.hand_all_over(connections, mine).await;
+        self.hand_all_over(pair, kept.mine).await;
+        self.stop.wanted().await;
         let _ = self.driver.send(Input::Stop);
     }
 
-    async fn connect(&self) -> sqlx::Result<(PgConnection, PgConnection)> {
+    fn is_leaving(&self) -> bool {
+        self.leaving.is_wanted() || self.stop.is_wanted()
+    }
+
+    async fn rest(&self, time: Duration) {
+        tokio::select! {
+            () = self.leaving.wanted() => {}
+            () = self.stop.wanted() => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
+    /// One round. A network that swallows everything must not keep the lease loop: past its time the connections are
+    /// dropped with whatever was under way on them, and what that came to is read in the next round.
+    async fn look(&self, pair: &mut Option<Pair>, kept: &mut Kept) -> sqlx::Result<()> {
+        let limit = (self.lease / 2).max(Duration::from_secs(2));
+        in_time(limit, self.round(pair, kept)).await
+    }
+
+    async fn connect(&self) -> sqlx::Result<Pair> {
         let first = PgConnection::connect_with(&self.options).await?;
         let second = PgConnection::connect_with(&self.options).await?;
         Ok((first, second))
     }
 
-    async fn round(
-        &self,
-        connections: &mut Option<(PgConnection, PgConnection)>,
-        watch: &mut Watch,
-        mine: &mut BTreeMap<i16, i64>,
-    ) -> sqlx::Result<()> {
-        let (first, second) = match connections {
+    async fn round(&self, pair: &mut Option<Pair>, kept: &mut Kept) -> sqlx::Result<()> {
+        let (first, second) = match pair {
             Some(pair) => pair,
-            None => connections.insert(self.connect().await?),
+            None => pair.insert(self.connect().await?),
         };
         let look = shard::renew(first, self.me, &self.definitions, &self.address).await?;
-        watch.observe(&look, Instant::now());
-        self.drop_lost(&look, mine);
+        kept.watch.observe(&look, Instant::now());
+        self.drop_lost(&look, &mut kept.mine);
+        let watch = &kept.watch;
         let alive = |id: Uuid| watch.is_alive(id, self.lease);
         self.tell_listed(&look, alive);
-        let held: Vec<i16> = mine.keys().copied().collect();
-        let plan = shard::plan(self.me, &held, self.lone, &look, alive);
-        self.take(first, second, &plan.take, mine).await?;
-        if !plan.release.is_empty() {
-            self.hand_over(first, &plan.release, mine).await?;
-        }
+        let held: Vec<i16> = kept.mine.keys().copied().collect();
+        let plan = shard::plan(self.me, &held, &look, alive);
+        let gone = watch.gone(&look, self.lease);
         let others = look.shards.iter().filter_map(|row| row.owner).any(alive);
-        self.owned.driven.store(others || !mine.is_empty(), Ordering::Relaxed);
-        Ok(())
+        self.take(first, second, &plan.take, kept).await?;
+        if !plan.release.is_empty() {
+            self.hand_over(first, &plan.release, &mut kept.mine).await?;
+        }
+        self.owned.driven.store(others || !kept.mine.is_empty(), Ordering::Relaxed);
+        shard::bury(first, &gone).await
     }
 
     fn tell_listed(&self, look: &Look, alive: impl Fn(Uuid) -> bool) {
@@ -158,15 +188,17 @@ impl Keeper {
         first: &mut PgConnection,
         second: &mut PgConnection,
         rows: &[ShardRow],
-        mine: &mut BTreeMap<i16, i64>,
+        kept: &mut Kept,
     ) -> sqlx::Result<()> {
         for row in rows {
+            let reached_before = !kept.reached_for.insert(row.shard);
             let Some(epoch) = shard::acquire(first, second, row, self.me).await? else { continue };
-            let died = row.owner.is_some() || !row.released;
+            let own = row.owner == Some(self.me) && reached_before;
+            let died = !own && (row.owner.is_some() || !row.released);
             tracing::info!(shard = row.shard, epoch, died, "shard acquired");
-            mine.insert(row.shard, epoch);
+            kept.mine.insert(row.shard, epoch);
             let _ = self.driver.send(Input::Gained(vec![(row.shard, epoch, died)]));
-            self.owned.set(mine);
+            self.owned.set(&kept.mine);
         }
         Ok(())
     }
@@ -189,19 +221,26 @@ impl Keeper {
         Ok(())
     }
 
-    async fn hand_all_over(
-        &self,
-        connections: Option<(PgConnection, PgConnection)>,
-        mut mine: BTreeMap<i16, i64>,
-    ) {
-        let Some((mut first, _)) = connections else { return };
+    async fn hand_all_over(&self, pair: Option<Pair>, mut mine: BTreeMap<i16, i64>) {
         let shards: Vec<i16> = mine.keys().copied().collect();
         let over = async {
+            let mut first = match pair {
+                Some((first, _)) => first,
+                None => PgConnection::connect_with(&self.options).await?,
+            };
             self.hand_over(&mut first, &shards, &mut mine).await?;
             shard::leave(&mut first, self.me).await
         };
-        if let Err(error) = over.await {
+        if let Err(error) = in_time(Duration::from_secs(5), over).await {
             tracing::warn!(%error, "could not hand the shards over; their lease will lapse");
         }
+    }
+}
+
+/// Bounds what is done on a connection that is dropped when its time is up. Nothing of a pool may stand in here.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
 }

@@ -4,7 +4,9 @@
 //! overload never loses a lease. A lease has lapsed when its counter did not change over the lease time of successful
 //! reads, by the observer's monotonic clock; no clock is compared with another. Every acquisition raises the shard's
 //! epoch by updating its fence row, which every commit of the old owner takes for share: whoever comes second sees the
-//! other. A holder that hangs is terminated.
+//! other. A holder that hangs is terminated. Who takes what is decided in [`plan`].
+
+mod plan;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,6 +14,8 @@ use chassis::sql::{Checked, Statement};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+pub use self::plan::{Plan, plan};
 
 static RENEW: Statement<(Uuid, String, String)> = Statement::new(
     // Absorbs the first renewal and a restart under the same id.
@@ -41,6 +45,10 @@ static RELEASE: Statement<(Vec<i16>, Uuid)> = Statement::new(
 
 static LEAVE: Statement<(Uuid,)> = Statement::new("delete from orchestrator.instance where instance_id = $1");
 
+// The counter is compared: one that was given up and has come back meanwhile stays.
+static BURY: Statement<(Uuid, i64)> =
+    Statement::new("delete from orchestrator.instance where instance_id = $1 and counter = $2");
+
 static BACKEND: Statement<(), (i32,)> = Statement::new("select pg_backend_pid()");
 
 static HOLDERS: Statement<(i32,), (i32,)> = Statement::new("select distinct unnest(pg_blocking_pids($1))");
@@ -48,7 +56,7 @@ static HOLDERS: Statement<(i32,), (i32,)> = Statement::new("select distinct unne
 static TERMINATE: Statement<(i32,), (bool,)> = Statement::new("select pg_terminate_backend($1)");
 
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&RENEW, &INSTANCES, &SHARDS, &RAISE, &OWN, &RELEASE, &LEAVE, &BACKEND, &HOLDERS, &TERMINATE]
+    vec![&RENEW, &INSTANCES, &SHARDS, &RAISE, &OWN, &RELEASE, &LEAVE, &BURY, &BACKEND, &HOLDERS, &TERMINATE]
 }
 
 /// A shard as it was read.
@@ -96,47 +104,20 @@ impl Watch {
         }
     }
 
+    /// Those whose lease lapsed long ago and who own nothing, with the counter that they were last seen at.
+    #[must_use]
+    pub fn gone(&self, look: &Look, lease: Duration) -> Vec<(Uuid, i64)> {
+        let owns = |id: Uuid| look.shards.iter().any(|row| row.owner == Some(id));
+        let is_gone =
+            |(id, (_, unchanged)): &(&Uuid, &(i64, Duration))| *unchanged > lease * 6 && !owns(**id);
+        self.seen.iter().filter(is_gone).map(|(id, (counter, _))| (*id, *counter)).collect()
+    }
+
     /// Whether the instance's lease holds, as far as this observer knows. An id without a row has none.
     #[must_use]
     pub fn is_alive(&self, id: Uuid, lease: Duration) -> bool {
         self.seen.get(&id).is_some_and(|(_, unchanged)| *unchanged < lease)
     }
-}
-
-/// What an instance should do about shards.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plan {
-    /// Acquire these.
-    pub take: Vec<ShardRow>,
-    /// Hand these over.
-    pub release: Vec<i16>,
-}
-
-/// Decides, without any I/O: an even share for everyone alive, free and lapsed shards first, the surplus handed over.
-///
-/// `mine` are the shards that this process drives now; with `own_past`, a row that names this instance but is not
-/// driven is its own from before a restart.
-#[must_use]
-pub fn plan(me: Uuid, mine: &[i16], own_past: bool, look: &Look, alive: impl Fn(Uuid) -> bool) -> Plan {
-    let owners = look.instances.keys().filter(|id| **id == me || alive(**id)).count().max(1);
-    let fair = look.shards.len().div_ceil(owners);
-    let floor = look.shards.len() / owners;
-    let free = |row: &&ShardRow| match row.owner {
-        None => true,
-        Some(owner) if owner == me => own_past && !mine.contains(&row.shard),
-        Some(owner) => !alive(owner),
-    };
-    let take: Vec<ShardRow> =
-        look.shards.iter().filter(free).take(fair.saturating_sub(mine.len())).cloned().collect();
-    // Somebody alive has less than the smallest even share and nothing is free: hand over one more than the fair share.
-    let held = |id: Uuid| look.shards.iter().filter(|row| row.owner == Some(id)).count();
-    let someone_lacks = look.instances.keys().any(|id| *id != me && alive(*id) && held(*id) < floor);
-    let nothing_free =
-        !look.shards.iter().any(|row| row.owner.is_none_or(|owner| owner != me && !alive(owner)));
-    let surplus =
-        if someone_lacks && nothing_free { mine.len().saturating_sub(fair.min(floor.max(1))) } else { 0 };
-    let release = mine.iter().rev().take(surplus).copied().collect();
-    Plan { take, release }
 }
 
 /// Renews the lease and reads everybody's.
@@ -227,6 +208,17 @@ pub async fn leave(connection: &mut PgConnection, me: Uuid) -> sqlx::Result<()> 
     LEAVE.run(connection, (me,)).await.map(|_| ())
 }
 
+/// Takes the dead off the list, once nothing is theirs any more: a restart without a data folder has a new id each time.
+///
+/// # Errors
+/// What the database said.
+pub async fn bury(connection: &mut PgConnection, dead: &[(Uuid, i64)]) -> sqlx::Result<()> {
+    for (id, counter) in dead {
+        BURY.run(connection, (*id, *counter)).await?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,50 +236,6 @@ mod tests {
                 .map(|(owner, shard)| ShardRow { shard, owner: owner.map(id), released: true, epoch: 1 })
                 .collect(),
         }
-    }
-
-    fn taken(plan: &Plan) -> Vec<i16> {
-        plan.take.iter().map(|row| row.shard).collect()
-    }
-
-    #[test]
-    fn a_lone_instance_takes_all() {
-        let look = look(&[None; 16], &[1]);
-        assert_eq!(taken(&plan(id(1), &[], false, &look, |_| true)).len(), 16);
-    }
-
-    #[test]
-    fn a_restart_on_its_own_data_takes_its_shards_at_once_and_nobody_else_does() {
-        let look = look(&[Some(1); 4], &[1, 2]);
-        assert_eq!(taken(&plan(id(1), &[], true, &look, |_| true)).len(), 2);
-        assert!(taken(&plan(id(2), &[], true, &look, |_| true)).is_empty());
-        assert!(taken(&plan(id(1), &[], false, &look, |_| true)).is_empty());
-    }
-
-    #[test]
-    fn a_newcomer_is_given_its_share() {
-        let look = look(&[Some(1); 16], &[1, 2]);
-        let mine: Vec<i16> = (0..16).collect();
-        let plan_of_owner = plan(id(1), &mine, true, &look, |_| true);
-        assert_eq!(plan_of_owner.release.len(), 8);
-        assert!(plan(id(2), &[], true, &look, |_| true).take.is_empty());
-    }
-
-    #[test]
-    fn shards_of_the_dead_are_shared() {
-        let look = look(&[Some(9), Some(9), Some(9), Some(1)], &[1, 2, 9]);
-        let alive = |who: Uuid| who != id(9);
-        assert_eq!(taken(&plan(id(1), &[3], true, &look, alive)), [0]);
-        assert_eq!(taken(&plan(id(2), &[], true, &look, alive)), [0, 1]);
-    }
-
-    #[test]
-    fn nobody_hands_over_while_something_is_free_or_shares_are_even() {
-        let mine: Vec<i16> = (0..8).collect();
-        let even: Vec<Option<u128>> = [Some(1); 8].into_iter().chain([Some(2); 8]).collect();
-        assert!(plan(id(1), &mine, true, &look(&even, &[1, 2]), |_| true).release.is_empty());
-        let some_free: Vec<Option<u128>> = [Some(1); 12].into_iter().chain([None; 4]).collect();
-        assert!(plan(id(1), &mine, true, &look(&some_free, &[1, 2]), |_| true).release.is_empty());
     }
 
     #[test]

@@ -339,7 +339,8 @@ impl Calls {
         result
     }
 
-    /// Records an event; while the database is away, again for a while. What is lost in the end is looked up.
+    /// Records an event; while the database is away, again for a while. What is lost in the end is looked up: it is in
+    /// doubt whatever kept it from being recorded, because the send that it tells of was not kept from anything.
     async fn happened(&self, key: &StepKey, event: Event, may_send: bool) -> Result<Standing, NoAnswer> {
         let happened = Happened { key: key.clone(), event, may_send };
         let mut tries = 1;
@@ -351,9 +352,10 @@ impl Calls {
             if self.stop.is_wanted() {
                 return self.happened_last(Happened { may_send: false, ..happened }).await;
             }
-            let again = matches!(none, NoAnswer::Unavailable(_) | NoAnswer::Overloaded { .. });
+            let again =
+                matches!(none, NoAnswer::Away(_) | NoAnswer::Unavailable(_) | NoAnswer::Overloaded { .. });
             if !again || tries >= RECORD_TRIES {
-                return Err(none);
+                return Err(NoAnswer::Unavailable(none.to_string()));
             }
             self.stop.sleep(Duration::from_millis(100 << tries)).await;
             tries += 1;

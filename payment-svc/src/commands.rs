@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chassis::{
     bus::Message,
-    database::Trouble,
+    database::{self, Trouble},
     outbox::{Outbox, Relay},
 };
 use sqlx::{PgConnection, PgPool, PgTransaction};
@@ -87,7 +87,7 @@ impl Desk {
             store::save(connection, changed).await?;
         }
         self.outbox.insert(connection, &messages).await?;
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         self.relay.hand(messages);
         Ok(())
     }

@@ -87,7 +87,9 @@ impl Simulator {
 
     async fn answer<T>(&self, ticket: Ticket<T>) -> Result<T, Fault> {
         let answer = ticket.await.map_err(|none| match none {
-            NoAnswer::Overloaded { .. } | NoAnswer::TooLate => Fault::NotSent(none.to_string()),
+            NoAnswer::Overloaded { .. } | NoAnswer::TooLate | NoAnswer::Away(_) => {
+                Fault::NotSent(none.to_string())
+            }
             NoAnswer::Failed(_) | NoAnswer::Unavailable(_) => Fault::Unknown(none.to_string()),
         })?;
         tokio::time::sleep(self.settings.latency / 2).await;

@@ -231,6 +231,7 @@ fn turn_away(none: NoAnswer) -> Result<TurnedAway, Status> {
             (turned_away::Code::TooLate, 0, "its time had passed before work began".to_owned())
         }
         NoAnswer::Failed(why) => (turned_away::Code::Failed, 0, why),
+        NoAnswer::Away(why) => (turned_away::Code::Away, 1000, why),
         NoAnswer::Unavailable(why) => {
             return Err(crate::error::unavailable("PARTICIPANT_UNAVAILABLE", why, Duration::from_secs(1)));
         }

@@ -57,7 +57,7 @@ fn customer(text: &str) -> Result<PartyId, Violation> {
 /// What trouble with the database is to a caller. Logged here, because nobody else sees it.
 fn status(trouble: impl Into<Trouble>) -> Status {
     match trouble.into() {
-        Trouble::Unavailable(why) | Trouble::Again(why) => {
+        Trouble::Away(why) | Trouble::Unavailable(why) | Trouble::Again(why) => {
             tracing::warn!(why, "the database is away");
             unavailable()
         }

@@ -98,6 +98,9 @@ pub enum NoAnswer {
     /// This item alone cannot be processed; it was rolled back. The text is for people.
     #[error("{0}")]
     Failed(String),
+    /// What it stands on cannot be reached, and nothing was begun.
+    #[error("away: {0}")]
+    Away(String),
     /// The database cannot be reached, or the answer to a commit was lost: it may have happened.
     #[error("unavailable: {0}")]
     Unavailable(String),

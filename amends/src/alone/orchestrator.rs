@@ -16,7 +16,7 @@ use clap::Args;
 use orchestrator::Callees;
 use tonic::service::RoutesBuilder;
 
-use super::{Doors, Migration, needed, prepare, run};
+use super::{Doors, Leaving, Migration, needed, prepare, run};
 use crate::{
     data_dir::DataDir,
     host::Stops,
@@ -40,6 +40,8 @@ pub(crate) struct Orchestrator {
     process: Process,
     #[command(flatten)]
     migration: Migration,
+    #[command(flatten)]
+    leaving: Leaving,
     #[command(flatten, next_help_heading = "Settings")]
     settings: orchestrator::Settings,
 }
@@ -85,25 +87,26 @@ impl Orchestrator {
     }
 
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
-        let Self { database_url, data_dir, addresses, process, migration, settings } = self;
+        let Self { database_url, data_dir, addresses, process, migration, leaving, settings } = self;
         let url = needed(database_url, "orchestrator", "AMENDS_ORCHESTRATOR_DATABASE_URL")?;
         let callees = addresses.callees()?;
         let folder = data_dir.as_deref().map(DataDir::lock).transpose()?;
-        let (instance, lone) = match &folder {
-            Some(folder) => (folder.instance()?, true),
-            None => (chassis::clock::new_uuid(), false),
+        let instance = match &folder {
+            Some(folder) => folder.instance()?,
+            None => chassis::clock::new_uuid(),
         };
-        run("orchestrator", 50051, process, stops, async |ground: &Ground, address| {
+        run("orchestrator", 50051, (process, leaving), stops, async |ground: &Ground, address| {
             let pool = ground.pool("orchestrator", &url).await?;
-            prepare(&url, &orchestrator::SCHEMA, migration).await?;
+            prepare(&url, &orchestrator::SCHEMA, migration, ground).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
-            let identity = Identity { instance, lone, address };
+            let identity = Identity { instance, address };
             let service = parts::orchestrator(ground, pool, settings, callees, identity)?;
             service.subscribe().await?;
             let checks = driven(checks, &service);
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);
-            Ok(Doors { routes, names: orchestrator::Service::NAMES, checks })
+            let leave = Box::new(move || service.leave());
+            Ok(Doors { routes, names: orchestrator::Service::NAMES, checks, leave })
         })
         .await
     }

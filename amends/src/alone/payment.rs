@@ -6,7 +6,7 @@ use chassis::{config::Secret, telemetry};
 use clap::Args;
 use tonic::service::RoutesBuilder;
 
-use super::{Doors, Migration, needed, prepare, run};
+use super::{Doors, Leaving, Migration, needed, prepare, run};
 use crate::{
     host::Stops,
     process::Process,
@@ -27,6 +27,8 @@ pub(crate) struct Payment {
     process: Process,
     #[command(flatten)]
     migration: Migration,
+    #[command(flatten)]
+    leaving: Leaving,
     #[command(flatten, next_help_heading = "Settings")]
     settings: payment_svc::Settings,
 }
@@ -37,21 +39,21 @@ impl Payment {
     }
 
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
-        let Self { database_url, simulator_database_url, process, migration, settings } = self;
+        let Self { database_url, simulator_database_url, process, migration, leaving, settings } = self;
         let url = needed(database_url, "payment", "AMENDS_PAYMENT_DATABASE_URL")?;
         let simulator_url = simulator_database_url.map_or_else(|| url.clone(), |url| url.expose().to_owned());
-        run("payment", 50055, process, stops, async |ground: &Ground, _| {
+        run("payment", 50055, (process, leaving), stops, async |ground: &Ground, _| {
             let pool = ground.pool("payment", &url).await?;
             let simulator_pool = ground.pool("simulator", &simulator_url).await?;
-            prepare(&url, &payment_svc::SCHEMA, migration).await?;
-            prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration).await?;
+            prepare(&url, &payment_svc::SCHEMA, migration, ground).await?;
+            prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration, ground).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
             let checks = reachable(checks, "simulator", &simulator_pool);
             let service = parts::payment(ground, pool, simulator_pool, settings);
             service.subscribe().await?;
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);
-            Ok(Doors { routes, names: payment_svc::Service::NAMES, checks })
+            Ok(Doors { routes, names: payment_svc::Service::NAMES, checks, leave: Box::new(|| ()) })
         })
         .await
     }

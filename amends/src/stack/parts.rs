@@ -30,7 +30,6 @@ pub(crate) fn orchestrator(
         limiter: Arc::clone(&ground.limiter),
         callees,
         instance: identity.instance,
-        lone: identity.lone,
         address: identity.address,
         stop: ground.stop.clone(),
     };

@@ -21,10 +21,8 @@ use crate::provision::Databases;
 /// Who an orchestrator is.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    /// Its id.
+    /// Its id, which no other process has.
     pub(crate) instance: Uuid,
-    /// No other process has this id.
-    pub(crate) lone: bool,
     /// Where its doors are, for people.
     pub(crate) address: String,
 }

@@ -28,7 +28,6 @@ async fn options(bus: BusKind, letters: &TempDir) -> Options {
         http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         settings,
         instance: chassis::clock::new_uuid(),
-        lone: true,
         give_up: Stop::new(),
     }
 }

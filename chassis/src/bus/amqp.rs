@@ -79,7 +79,7 @@ struct Inner {
 
 impl AmqpBus {
     /// Connects and declares `topology`: the queues of all services. Waits for a broker that is not there, saying so
-    /// once, until `stop`. `prefix` is put before every name, so that several Amends can share a broker.
+    /// every few seconds, until `stop`. `prefix` is put before every name, so that several Amends can share a broker.
     ///
     /// # Errors
     /// A bad URL; a broker that refuses (credentials, virtual host, a queue that exists with other arguments); `stop`.
@@ -127,10 +127,15 @@ impl AmqpBus {
 
     /// Waits until both connections stand and the topology is declared.
     async fn until_declared(&self) -> Result<(), Error> {
-        for link in [&self.inner.publisher.link, &self.inner.consuming] {
+        let connected = async |link: &Link| {
             loop {
-                match link.connection().await {
-                    Ok(_) => break,
+                let connected = tokio::select! {
+                    // Nothing is lost with a handshake.
+                    () = self.inner.stop.wanted() => Err(Away::Unreachable("the process stops".into())),
+                    connected = link.connection() => connected.map(|_| ()),
+                };
+                match connected {
+                    Ok(()) => return Ok(()),
                     Err(Away::Refused(why)) => return Err(Error::Broker(why)),
                     Err(Away::Unreachable(why)) => {
                         if !self.inner.stop.sleep(Duration::from_millis(50)).await {
@@ -139,7 +144,8 @@ impl AmqpBus {
                     }
                 }
             }
-        }
+        };
+        tokio::try_join!(connected(&self.inner.publisher.link), connected(&self.inner.consuming))?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod amqp;
 mod broker;
 mod bus;
+mod pool;
 mod redis;
 mod sight;
 mod wire;

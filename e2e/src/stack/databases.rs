@@ -21,11 +21,15 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Makes and provisions them.
+    /// Makes and provisions them, on the server that all tests share.
     pub async fn create() -> Self {
-        let server = variable("AMENDS_TEST_POSTGRES_URL");
+        Self::create_on(&variable("AMENDS_TEST_POSTGRES_URL")).await
+    }
+
+    /// Makes and provisions them, on this server.
+    pub async fn create_on(server: &str) -> Self {
         let prefix = format!("s{}", &chassis::clock::new_uuid().simple().to_string()[20..]);
-        let mut connection = PgConnection::connect(&server).await.unwrap();
+        let mut connection = PgConnection::connect(server).await.unwrap();
         let mut owners = BTreeMap::new();
         for schema in &amends::provision::schemas() {
             let name = format!("{prefix}_{}", schema.name);
@@ -96,7 +100,7 @@ impl Databases {
 
     /// Everything is still: the auditor finds nothing. What has just ended may have a message on its way, so it looks
     /// again for a while.
-    pub(super) async fn audit(
+    pub(crate) async fn audit(
         &self,
         acknowledged: Option<PathBuf>,
         patience: Duration,

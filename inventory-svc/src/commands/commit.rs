@@ -7,14 +7,14 @@ use chassis::{
     barrier::{self, Close, Closed},
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use prost::Message as _;
 use proto::{
     inventory::v1::CommitDone,
     step::{Answer, TurnedAway},
 };
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use types::StepKey;
 
 use crate::{
@@ -51,7 +51,7 @@ impl Command for Commit {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CommitDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let found = reservation::load(&mut connection, items.iter().map(|item| &item.reservation)).await?;
         let mut fresh = Vec::new();
         let mut answers = Vec::with_capacity(items.len());
@@ -86,7 +86,7 @@ async fn write(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Resu
         return Ok(());
     }
     let now = clock::now();
-    let mut transaction = connection.begin().await?;
+    let mut transaction = database::begin(connection).await?;
     let sales = fresh.iter().map(|(item, _)| {
         (&item.reservation, Closed { step: item.key.step.clone(), hash: item.hash.clone() })
     });
@@ -97,6 +97,6 @@ async fn write(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Resu
         shelf.sell(lines).map_err(|e| Trouble::Failed(e.to_string()))?;
     }
     store::put(&mut transaction, &shelf, now).await?;
-    transaction.commit().await?;
+    database::commit(transaction).await?;
     Ok(())
 }

@@ -9,14 +9,14 @@ use chassis::{
     batcher::Command,
     bus::Message,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
     outbox::{Columns, Relay},
 };
 use proto::{
     inventory::v1::ReleaseDone,
     step::{BackAnswer, TurnedAway},
 };
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use types::StepKey;
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ impl Command for Release {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<BackAnswer<ReleaseDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let found = reservation::load(&mut connection, items.iter().map(|item| &item.key)).await?;
         let mut plan = Plan::default();
         let mut answers = Vec::with_capacity(items.len());
@@ -121,7 +121,7 @@ impl<'a> Plan<'a> {
         }
         self.rows.answers = Columns::of(messages);
         let now = clock::now();
-        let mut transaction = connection.begin().await?;
+        let mut transaction = database::begin(connection).await?;
         reservation::take_back(&mut transaction, self.rows, now).await?;
         if !self.put_back.is_empty() {
             let skus = self.put_back.iter().flat_map(|lines| lines.skus());
@@ -131,7 +131,7 @@ impl<'a> Plan<'a> {
             }
             store::put(&mut transaction, &shelf, now).await?;
         }
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         Ok(())
     }
 }

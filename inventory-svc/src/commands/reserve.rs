@@ -6,7 +6,7 @@ use chassis::{
     barrier::{self, Forward},
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use chrono::{DateTime, Utc};
 use prost::Message as _;
@@ -14,7 +14,7 @@ use proto::{
     inventory::v1::ReserveDone,
     step::{Answer, TurnedAway},
 };
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use types::{OrderId, StepKey};
 
 use crate::{
@@ -51,7 +51,7 @@ impl Command for Reserve {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ReserveDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let found = reservation::load(&mut connection, items.iter().map(|item| &item.key)).await?;
         let mut answers = Vec::with_capacity(items.len());
         let mut fresh = Vec::new();
@@ -87,7 +87,7 @@ async fn write(connection: &mut PgConnection, items: &[&Item]) -> Result<Vec<Ans
         return Ok(Vec::new());
     }
     let now = clock::now();
-    let mut transaction = connection.begin().await?;
+    let mut transaction = database::begin(connection).await?;
     let rows = items.iter().map(|item| reservation::New {
         key: &item.key,
         order: item.order,
@@ -113,7 +113,7 @@ async fn write(connection: &mut PgConnection, items: &[&Item]) -> Result<Vec<Ans
         });
     }
     reservation::put_and_refuse(&mut transaction, &shelf, refused, now).await?;
-    transaction.commit().await?;
+    database::commit(transaction).await?;
     Ok(answers)
 }
 

@@ -5,8 +5,12 @@
 
 use std::collections::HashMap;
 
-use chassis::{batcher::Command, clock, database::Trouble};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use chassis::{
+    batcher::Command,
+    clock,
+    database::{self, Trouble},
+};
+use sqlx::{PgConnection, PgPool};
 use types::{IdempotencyKey, Sku};
 
 use crate::store::{
@@ -53,7 +57,7 @@ impl Command for Restock {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Restocked>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let ids = items.iter().map(|item| item.request_id.as_str().to_owned()).collect();
         let before = people::restocked(&mut connection, ids).await?;
         let fresh: Vec<_> =
@@ -84,7 +88,7 @@ async fn write<'a>(
     if items.is_empty() {
         return Ok(Vec::new());
     }
-    let mut transaction = connection.begin().await?;
+    let mut transaction = database::begin(connection).await?;
     let mut shelf = store::lock(&mut transaction, items.iter().map(|item| &item.sku)).await?;
     let (mut rows, mut too_much) = (Vec::new(), Vec::new());
     for item in items {
@@ -97,6 +101,6 @@ async fn write<'a>(
     }
     rows.sort_unstable();
     people::restock(&mut transaction, &shelf, rows, clock::now()).await?;
-    transaction.commit().await?;
+    database::commit(transaction).await?;
     Ok(too_much)
 }

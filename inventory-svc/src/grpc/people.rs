@@ -147,7 +147,7 @@ fn database(error: sqlx::Error) -> Status {
     use chassis::database::Trouble;
     tracing::warn!(%error, "stock cannot be read");
     match error.into() {
-        Trouble::Unavailable(_) | Trouble::Again(_) => {
+        Trouble::Away(_) | Trouble::Unavailable(_) | Trouble::Again(_) => {
             error::unavailable("DATABASE_UNAVAILABLE", "the database is away", Duration::from_secs(1))
         }
         Trouble::Failed(_) => error::internal("stock cannot be read"),
@@ -159,7 +159,7 @@ fn no_answer(none: NoAnswer) -> Status {
         NoAnswer::Overloaded { retry_after } => {
             error::exhausted("OVERLOADED", "too much to do", retry_after, [])
         }
-        NoAnswer::TooLate | NoAnswer::Unavailable(_) => {
+        NoAnswer::TooLate | NoAnswer::Away(_) | NoAnswer::Unavailable(_) => {
             error::unavailable("DATABASE_UNAVAILABLE", "the database is away", Duration::from_secs(1))
         }
         NoAnswer::Failed(_) => error::internal("this restock cannot be processed"),

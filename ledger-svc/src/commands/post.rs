@@ -5,14 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use chassis::{
     barrier::{self, Forward, Outcome},
     batcher::Command,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use prost::Message as _;
 use proto::{
     ledger::v1::PostDone,
     step::{Answer, Refused, TurnedAway},
 };
-use sqlx::Acquire as _;
 use types::{StepKey, TransactionId};
 
 use super::{Books, count, impossible, stored};
@@ -42,7 +41,7 @@ impl Command for Post {
     }
 
     async fn run(&self, items: &[PostItem]) -> Result<Vec<Answer<PostDone>>, Trouble> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         let history = store::load_history(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let mut known = Vec::with_capacity(items.len());
         for item in items {
@@ -69,9 +68,9 @@ impl Command for Post {
             .collect();
         if !rows.is_empty() {
             let outcomes: Vec<_> = rows.iter().map(|row| row.outcome.as_str()).collect();
-            let mut transaction = connection.begin().await?;
+            let mut transaction = database::begin(&mut connection).await?;
             store::book(&mut transaction, rows, Closed::Stops).await?;
-            transaction.commit().await?;
+            database::commit(transaction).await?;
             outcomes.into_iter().for_each(|outcome| count(Kind::Post, outcome));
         }
         Ok(answers)

@@ -5,14 +5,13 @@ use chassis::{
     batcher::Command,
     bus::{Exchange, Message, header},
     clock,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use prost::Message as _;
 use proto::{
     ledger::v1::ReverseDone,
     step::{BackAnswer, STEP_ANSWER, StepAnswer},
 };
-use sqlx::Acquire as _;
 use types::{StepKey, TransactionId};
 use uuid::Uuid;
 
@@ -49,7 +48,7 @@ impl Command for Reverse {
     }
 
     async fn run(&self, items: &[ReverseItem]) -> Result<Vec<BackAnswer<ReverseDone>>, Trouble> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         let history = store::load_history(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let asked: Vec<_> =
             items.iter().map(|item| (item, barrier::back(history.record(&item.key).as_ref()))).collect();
@@ -87,10 +86,10 @@ impl Command for Reverse {
         }
         let outcomes: Vec<_> = rows.iter().map(|row: &NewRow| (row.kind, row.outcome.as_str())).collect();
         if !rows.is_empty() || !messages.is_empty() {
-            let mut transaction = connection.begin().await?;
+            let mut transaction = database::begin(&mut connection).await?;
             store::book(&mut transaction, rows, Closed::Lets).await?;
             self.0.outbox.insert(&mut transaction, &messages).await?;
-            transaction.commit().await?;
+            database::commit(transaction).await?;
         }
         outcomes.into_iter().for_each(|(kind, outcome)| count(kind, outcome));
         self.0.relay.hand(messages);

@@ -15,8 +15,11 @@
 
 use std::collections::BTreeSet;
 
-use chassis::{barrier::Outcome, batcher::Command, database::Trouble};
-use sqlx::Acquire as _;
+use chassis::{
+    barrier::Outcome,
+    batcher::Command,
+    database::{self, Trouble},
+};
 use types::StepKey;
 
 use super::{Books, count};
@@ -58,7 +61,7 @@ impl Command for Suspend {
     }
 
     async fn run(&self, items: &[SuspendItem]) -> Result<Vec<Suspended>, Trouble> {
-        let mut connection = self.0.pool.acquire().await?;
+        let mut connection = database::acquire(&self.0.pool).await?;
         let history = store::load_history(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let (mut rows, mut answers) = (Vec::new(), Vec::new());
         for item in items {
@@ -82,9 +85,9 @@ impl Command for Suspend {
                 rows.iter().flat_map(|row| &row.entries).map(|entry| entry.account.clone()).collect();
             store::ready_accounts(&mut connection, &accounts).await?;
             let booked = rows.len();
-            let mut transaction = connection.begin().await?;
+            let mut transaction = database::begin(&mut connection).await?;
             store::book(&mut transaction, rows, Closed::Lets).await?;
-            transaction.commit().await?;
+            database::commit(transaction).await?;
             (0..booked).for_each(|_| count(Kind::Suspense, "DONE"));
         }
         Ok(answers)

@@ -8,13 +8,13 @@ use proto::{
     error::{self, Violation},
     order::v1::{
         CancelOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse,
-        Order, OrderStatus, QuoteRequest, Quoted, WatchOrderRequest, catalog_client::CatalogClient,
-        orders_server::Orders, quote_reply,
+        Order, OrderStatus, QuoteItem, QuoteRequest, QuoteResponse, Quoted, WatchOrderRequest,
+        catalog_client::CatalogClient, orders_server::Orders, quote_reply,
     },
     page,
 };
 use tokio::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use types::OrderId;
 
 use super::{
@@ -39,6 +39,14 @@ use crate::{
         start::{Begun, Key, Start},
     },
 };
+
+/// A quote is worth this much of the customer's time (a catalog is back within it after a restart), with pauses of this
+/// length between the tries.
+const QUOTE_WITHIN: Duration = Duration::from_secs(10);
+const QUOTE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a durable order is read again, at least, when the database cannot be reached.
+const LOOK_AGAIN_FOR: Duration = Duration::from_secs(3);
 
 pub(super) struct OrdersDoor(pub(super) Arc<Doors>);
 
@@ -253,17 +261,7 @@ impl Doors {
         if let Some(quoted) = self.quotes.get(&name).await {
             return Ok(Ok(quoted));
         }
-        let mut request = Request::new(QuoteRequest { items: vec![item] });
-        request.set_timeout(Duration::from_secs(5));
-        let response = CatalogClient::new(self.catalog.clone()).quote(request).await.map_err(|status| {
-            tracing::warn!(code = ?status.code(), message = status.message(), "no quote");
-            error::unavailable(
-                "QUOTE_UNAVAILABLE",
-                "prices cannot be had now; nothing was stored",
-                Duration::from_secs(1),
-            )
-        })?;
-        match response.into_inner().replies.into_iter().next().and_then(|r| r.outcome) {
+        match self.ask_for_prices(item).await?.replies.into_iter().next().and_then(|r| r.outcome) {
             Some(quote_reply::Outcome::Quoted(quoted)) => {
                 self.quotes.insert(name, quoted.clone()).await;
                 Ok(Ok(quoted))
@@ -280,6 +278,30 @@ impl Doors {
                 })
                 .collect())),
             None => Err(error::internal("the catalog answered without an outcome")),
+        }
+    }
+
+    /// A question may be asked again: a catalog that is being restarted fails no order.
+    async fn ask_for_prices(&self, item: QuoteItem) -> Result<QuoteResponse, Status> {
+        let until = Instant::now() + QUOTE_WITHIN;
+        loop {
+            let mut request = Request::new(QuoteRequest { items: vec![item.clone()] });
+            request.set_timeout(until.saturating_duration_since(Instant::now()).max(QUOTE_PAUSE));
+            let status = match CatalogClient::new(self.catalog.clone()).quote(request).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let passes =
+                matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
+            if !passes || Instant::now() + QUOTE_PAUSE >= until {
+                tracing::warn!(code = ?status.code(), message = status.message(), "no quote");
+                return Err(error::unavailable(
+                    "QUOTE_UNAVAILABLE",
+                    "prices cannot be had now; nothing was stored",
+                    Duration::from_secs(1),
+                ));
+            }
+            tokio::time::sleep(QUOTE_PAUSE).await;
         }
     }
 
@@ -309,7 +331,8 @@ impl Doors {
             Begun::KeyTaken(key) => return self.replay(&checked, &key).await,
             Begun::Started => metrics::idempotency("new"),
         }
-        if own.is_some() {
+        // Still ours after the commit: else its new owner may have looked before it was there.
+        if own.is_some_and(|own| self.owned.shards().contains(&own)) {
             let _ = self.driver.send(driver::Input::Fresh(Box::new(fresh)));
         } else if let Err(status) = self.say(order.saga(), Said::Begin).await {
             // The order is durable and its owner's sweep finds it; only the hint is missing.
@@ -327,8 +350,16 @@ impl Doors {
         wait: Option<Duration>,
     ) -> Result<OrderRow, Status> {
         let until = wait.map(|wait| Instant::now() + wait);
+        let patience = until.unwrap_or_else(Instant::now).max(Instant::now() + LOOK_AGAIN_FOR);
         loop {
-            let row = self.order_row(order).await?;
+            let row = match self.order_row(order).await {
+                // It is durable already: an answer that a restarted database delays is better than none.
+                Err(status) if status.code() == Code::Unavailable && Instant::now() < patience => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                row => row?,
+            };
             let Some(until) = until else { return Ok(row) };
             if show::is_settled(&row.status) || Instant::now() >= until || self.stop.is_wanted() {
                 return Ok(row);

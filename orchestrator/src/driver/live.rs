@@ -9,6 +9,7 @@ use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
+use super::flight::Flight;
 use crate::{
     catalog::{Kind, Projection},
     journal::{Recorded, Transition},
@@ -45,16 +46,6 @@ pub(super) struct Live {
     shown: Projection,
     /// The earliest `WaitUntil`.
     wake: Option<i64>,
-}
-
-/// A commit on its way.
-struct Flight {
-    /// It holds a decision.
-    decision: bool,
-    /// The signals it answers.
-    signals: Vec<Uuid>,
-    /// Ends when it is known what became of it.
-    span: Span,
 }
 
 impl Live {
@@ -414,17 +405,18 @@ impl Live {
         let changed = (projection != self.shown).then(|| projection.clone());
         self.shown = projection;
         let signals = std::mem::take(&mut self.signals);
+        let commit = chassis::clock::new_uuid();
         let label = self.state.label();
         let span = self.commit_span(label);
         let trace = telemetry::below(&span, &self.trace);
         let messages = messages.into_iter().map(|m| m.with(header::TRACE, trace.as_str())).collect();
-        self.flight = Some(Flight { decision, signals: signals.clone(), span });
+        self.flight = Some(Flight { commit, decision, signals: signals.clone(), span });
         Some(Transition {
             saga: self.saga,
             shard: self.shard,
             epoch: self.epoch,
             version: self.version,
-            commit_id: chassis::clock::new_uuid(),
+            commit_id: commit,
             events: std::mem::take(&mut self.events),
             state: label.as_str(),
             reason: self.reason(label),
@@ -465,6 +457,11 @@ impl Live {
             Label::Running | Label::Completed => None,
         };
         reason.unwrap_or_default()
+    }
+
+    /// Whether this is the commit in flight.
+    pub(super) fn is_in_flight(&self, commit: Uuid) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.commit == commit)
     }
 
     /// The commit in flight is durable; the signals that it answered.

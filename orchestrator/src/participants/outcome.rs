@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proto::step::{Answer, turned_away};
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 /// What a call came to. There is no seventh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,12 +83,13 @@ pub(super) fn classify_status(status: &Status) -> CallOutcome {
     }
 }
 
-/// A connection that was never made carried nothing. tonic says so by a connect error in the source chain.
+/// A connection that was never made carried nothing: refused, no such host, no way there, no answer. tonic says so by a
+/// connect error in the source chain; one that broke later says something else, whatever its kind.
 fn never_connected(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.kind() == std::io::ErrorKind::ConnectionRefused;
+        if error.is::<ConnectError>() {
+            return true;
         }
         source = error.source();
     }
@@ -124,7 +125,9 @@ fn classify_turned_away(away: &proto::step::TurnedAway) -> CallOutcome {
         turned_away::Code::Mismatch => {
             CallOutcome::Mistake { reason: "MISMATCH", detail: away.message.clone() }
         }
-        turned_away::Code::Overloaded | turned_away::Code::TooLate => not_sent(false),
+        turned_away::Code::Overloaded | turned_away::Code::TooLate | turned_away::Code::Away => {
+            not_sent(false)
+        }
         turned_away::Code::Failed | turned_away::Code::Unspecified => not_sent(true),
     }
 }
@@ -149,11 +152,16 @@ mod tests {
             let outcome = classify_status(&Status::new(code, "?"));
             assert!(matches!(outcome, CallOutcome::InDoubt { .. }), "{code:?}: {outcome:?}");
         }
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let status = Status::from_error(Box::new(refused));
+        let error = |kind: std::io::ErrorKind| std::io::Error::from(kind);
+        for kind in [std::io::ErrorKind::ConnectionRefused, std::io::ErrorKind::TimedOut] {
+            let connecting = ConnectError(Box::new(error(kind)));
+            let away = classify_status(&Status::from_error(Box::new(connecting)));
+            assert!(matches!(away, CallOutcome::NotSent { spent: false, .. }), "{kind:?}: {away:?}");
+            let broken = classify_status(&Status::from_error(Box::new(error(kind))));
+            assert!(matches!(broken, CallOutcome::InDoubt { .. }), "{kind:?}: {broken:?}");
+        }
         let unavailable = Status::with_details(Code::Unavailable, "", Vec::new().into());
         assert!(matches!(classify_status(&unavailable), CallOutcome::InDoubt { .. }));
-        assert!(never_connected(&status));
         assert!(matches!(classify_status(&Status::unimplemented("")), CallOutcome::Mistake { .. }));
     }
 

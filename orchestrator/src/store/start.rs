@@ -6,11 +6,11 @@ use std::collections::HashMap;
 
 use chassis::{
     batcher::Command,
-    database::Trouble,
+    database::{self, Trouble},
     sql::{Checked, Statement},
 };
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use types::OrderId;
 use uuid::Uuid;
 
@@ -171,13 +171,13 @@ impl Command for StartOrders {
 
     async fn run(&self, items: &[Start]) -> Result<Vec<Begun>, Trouble> {
         let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = database::begin(&mut connection).await?;
         let lost = take_keys(&mut transaction, items).await?;
         let won: Vec<&Start> = items.iter().filter(|s| !lost.contains_key(&s.order.uuid())).collect();
         if !won.is_empty() {
             START.run(&mut transaction, columns(&won)?).await?;
         }
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         Ok(items
             .iter()
             .map(|s| lost.get(&s.order.uuid()).cloned().map_or(Begun::Started, Begun::KeyTaken))

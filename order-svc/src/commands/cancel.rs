@@ -8,14 +8,14 @@ use chassis::{
     barrier::{self, Back},
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
     outbox::{Outbox, Relay},
 };
 use proto::{
     order::v1::CancelDone,
     step::{BackAnswer, TurnedAway},
 };
-use sqlx::{Connection as _, PgPool};
+use sqlx::PgPool;
 use types::StepKey;
 use uuid::Uuid;
 
@@ -60,7 +60,7 @@ impl Command for Cancel {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<BackAnswer<CancelDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let found = document::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let mut writes = TakeBack::default();
         let mut answers = Vec::with_capacity(items.len());
@@ -71,10 +71,10 @@ impl Command for Cancel {
             answers.push(says);
         }
         if !(writes.tombstones.is_empty() && writes.cancelled.is_empty() && messages.is_empty()) {
-            let mut transaction = connection.begin().await?;
+            let mut transaction = database::begin(&mut connection).await?;
             document::cancel(&mut transaction, writes, clock::now()).await?;
             self.outbox.insert(&mut transaction, &messages).await?;
-            transaction.commit().await?;
+            database::commit(transaction).await?;
             self.relay.hand(messages);
         }
         Ok(answers)

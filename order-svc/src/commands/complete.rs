@@ -7,7 +7,7 @@ use chassis::{
     barrier::{self, Close, Closed},
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use proto::{
     order::v1::CompleteDone,
@@ -50,7 +50,7 @@ impl Command for Complete {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CompleteDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let found = document::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let mut fresh = Vec::new();
         let mut answers = Vec::with_capacity(items.len());

@@ -6,7 +6,7 @@ use chassis::{
     barrier::{self, Forward},
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use proto::{
     order::v1::OpenDone,
@@ -54,7 +54,7 @@ impl Command for Open {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<OpenDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let found = document::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let mut fresh = Vec::new();
         let mut answers = Vec::with_capacity(items.len());

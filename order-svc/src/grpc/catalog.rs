@@ -148,7 +148,7 @@ fn price(request: SetPriceRequest) -> Result<catalog::Price, Status> {
 fn trouble(trouble: Trouble) -> Status {
     tracing::warn!(error = %trouble, "the catalog cannot be read or written");
     match trouble {
-        Trouble::Unavailable(_) | Trouble::Again(_) => {
+        Trouble::Away(_) | Trouble::Unavailable(_) | Trouble::Again(_) => {
             error::unavailable("DATABASE_UNAVAILABLE", "the database is away", Duration::from_secs(1))
         }
         Trouble::Failed(_) => error::internal("the catalog cannot be read or written"),

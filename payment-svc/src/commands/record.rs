@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use chassis::{batcher::Command, database::Trouble};
+use chassis::{
+    batcher::Command,
+    database::{self, Trouble},
+};
 use proto::{
     payment::v1::{ChargeDone, RefundDone},
     step::{Answer, BackAnswer, Pending},
@@ -52,7 +55,7 @@ impl Command for Record {
 
     async fn run(&self, items: &[Happened]) -> Result<Vec<Standing>, Trouble> {
         let desk = &*self.0;
-        let mut transaction = desk.pool.begin().await?;
+        let mut transaction = database::begin_on(&desk.pool).await?;
         let keys: Vec<_> = items.iter().map(|item| &item.key).collect();
         let mut found = store::load(&mut transaction, &keys).await?;
         let mut replies = Vec::with_capacity(items.len());

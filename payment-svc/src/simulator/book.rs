@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use chassis::{barrier::RequestHash, batcher::Command, clock, database::Trouble};
+use chassis::{
+    barrier::RequestHash,
+    batcher::Command,
+    clock,
+    database::{self, Trouble},
+};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use types::Money;
@@ -70,7 +75,7 @@ impl Command for TakeCharge {
     }
 
     async fn run(&self, items: &[ChargeOrder]) -> Result<Vec<Reply>, Trouble> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = database::begin_on(&self.pool).await?;
         let keys = items.iter().map(|item| item.key.clone()).collect();
         let found = store::charges(&mut transaction, keys).await?;
         let now = clock::now();
@@ -99,7 +104,7 @@ impl Command for TakeCharge {
         }
         store::add_charges(&mut transaction, new).await?;
         store::move_charges(&mut transaction, moved).await?;
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         Ok(replies)
     }
 }
@@ -116,7 +121,7 @@ impl Command for TakeRefund {
     }
 
     async fn run(&self, items: &[RefundOrder]) -> Result<Vec<Reply>, Trouble> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = database::begin_on(&self.pool).await?;
         let references: Vec<_> = items.iter().map(|item| item.charge_reference.clone()).collect();
         let charges = store::charges_by_reference(&mut transaction, references.clone()).await?;
         let refunds = store::refunds(&mut transaction, references).await?;
@@ -159,7 +164,7 @@ impl Command for TakeRefund {
         }
         store::add_refunds(&mut transaction, new).await?;
         store::move_refunds(&mut transaction, moved).await?;
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         Ok(replies)
     }
 }
@@ -175,7 +180,7 @@ impl Command for LookUp {
     }
 
     async fn run(&self, items: &[String]) -> Result<Vec<Option<Said>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let mut found = store::look_up(&mut connection, items.to_vec(), clock::now()).await?;
         Ok(items.iter().map(|key| found.remove(key).flatten()).collect())
     }

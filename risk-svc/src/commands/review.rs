@@ -6,13 +6,13 @@
 use chassis::{
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
     outbox::{Outbox, Relay},
 };
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use prost::Message as _;
 use proto::{risk::v1::ScreenDone, step::step_answer};
-use sqlx::{Acquire as _, PgPool};
+use sqlx::PgPool;
 use types::{SagaId, StepName};
 
 use crate::{
@@ -66,8 +66,8 @@ impl Command for Knocking {
         let now = clock::now().trunc_subsecs(6);
         let mut sagas: Vec<_> = items.iter().map(|item| item.saga.uuid()).collect();
         sagas.sort_unstable();
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut connection = database::acquire(&self.pool).await?;
+        let mut transaction = database::begin(&mut connection).await?;
         let found = review::lock_of_sagas(&mut transaction, sagas).await?;
         let (mut ended, mut messages, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
@@ -91,7 +91,7 @@ impl Command for Knocking {
             review::end(&mut transaction, &ended).await?;
             self.outbox.insert(&mut transaction, &messages).await?;
         }
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         for Ended { review, .. } in &ended {
             metrics::counter!("amends_risk_reviews_total", "state" => review.state.as_str()).increment(1);
         }

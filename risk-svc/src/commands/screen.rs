@@ -9,7 +9,7 @@ use chassis::{
     barrier::{self, Forward, Outcome},
     batcher::Command,
     clock,
-    database::Trouble,
+    database::{self, Trouble},
 };
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use prost::Message;
@@ -18,7 +18,7 @@ use proto::{
     step::{Answer, Pending, Refused, TurnedAway},
     time,
 };
-use sqlx::{Acquire as _, PgPool};
+use sqlx::PgPool;
 use types::StepKey;
 
 use crate::{
@@ -54,7 +54,7 @@ impl Command for Screen {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ScreenDone>>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = database::acquire(&self.pool).await?;
         let known = store::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let known = items.iter().map(|item| standing(known.get(&item.key), item));
         let known = known.collect::<Result<Vec<_>, _>>()?;
@@ -70,7 +70,7 @@ impl Command for Screen {
         let now = clock::now().trunc_subsecs(6);
         let expire_time = self.expire_time(now)?;
 
-        let mut transaction = connection.begin().await?;
+        let mut transaction = database::begin(&mut connection).await?;
         let mut earlier = match rules.window_seconds() {
             Some(seconds) => {
                 store::count(&mut transaction, customers, now - TimeDelta::seconds(seconds)).await?
@@ -94,7 +94,7 @@ impl Command for Screen {
             answers.push(answer);
         }
         store::insert(&mut transaction, rows, now).await?;
-        transaction.commit().await?;
+        database::commit(transaction).await?;
         answers.iter().zip(&known).filter(|(_, known)| known.is_none()).for_each(|(answer, _)| count(answer));
         Ok(answers)
     }

@@ -103,7 +103,7 @@ fn no_answer(none: NoAnswer) -> Status {
             error::exhausted("OVERLOADED", "too much to do", retry_after, [])
         }
         // It may have been committed: a repeat says what stands.
-        NoAnswer::TooLate | NoAnswer::Unavailable(_) => unavailable(),
+        NoAnswer::TooLate | NoAnswer::Away(_) | NoAnswer::Unavailable(_) => unavailable(),
         NoAnswer::Failed(_) => error::internal("the decision cannot be stored"),
     }
 }

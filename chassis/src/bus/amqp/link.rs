@@ -22,6 +22,8 @@ use super::topology::Topology;
 const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// Between two lines in the log.
+const REMINDER: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
 #[derive(Debug, Clone)]
@@ -72,14 +74,15 @@ struct State {
     connection: Option<Arc<Connection>>,
     delay: Duration,
     next_try: Instant,
-    said: bool,
+    /// When the log was last told that it is waited for.
+    said: Option<Instant>,
 }
 
 impl Link {
     pub(super) fn new(mut uri: AMQPUri, purpose: &'static str, topology: Arc<RwLock<Topology>>) -> Self {
         // A broker that is gone without a word is noticed after two of these.
         uri.query.heartbeat.get_or_insert(10);
-        let state = State { connection: None, delay: FIRST_DELAY, next_try: Instant::now(), said: false };
+        let state = State { connection: None, delay: FIRST_DELAY, next_try: Instant::now(), said: None };
         Self { uri, purpose, topology, state: Mutex::new(state) }
     }
 
@@ -92,7 +95,7 @@ impl Link {
             }
             tracing::warn!(purpose = self.purpose, "the connection to the broker is lost");
             state.connection = None;
-            state.said = true;
+            state.said = Some(Instant::now());
             self.show(false);
         }
         if Instant::now() < state.next_try {
@@ -104,14 +107,15 @@ impl Link {
                 let connection = Arc::new(connection);
                 state.connection = Some(Arc::clone(&connection));
                 state.delay = FIRST_DELAY;
-                state.said = false;
+                state.said = None;
                 self.show(true);
                 Ok(connection)
             }
             Err(away) => {
-                if !state.said {
-                    tracing::warn!(purpose = self.purpose, error = ?away, "waiting for the broker");
-                    state.said = true;
+                if state.said.is_none_or(|said| said.elapsed() >= REMINDER) {
+                    let address = format!("{}:{}", self.uri.authority.host, self.uri.authority.port);
+                    tracing::warn!(purpose = self.purpose, address, error = ?away, "waiting for the broker");
+                    state.said = Some(Instant::now());
                 }
                 state.next_try = Instant::now() + state.delay;
                 state.delay = (state.delay * 2).min(LONGEST_DELAY);

@@ -1,0 +1,295 @@
+//! Servers of a scenario's own, which it may stop, kill and start again on the port they had.
+//!
+//! The ones that all tests share must stay up. Each lives in a folder of its own, as an unprivileged user where we are
+//! root, listens on 127.0.0.1 only, and ends with its guard. `cargo xtask test` sees to it that the programs are there.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use chassis::testbed::variable;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use crate::{eventually_within, process::folder};
+
+/// Where Debian and others keep the scripts that start a node without changing user and folders.
+const RABBIT_FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/local/sbin"];
+
+const RABBIT_CONFIG: &str = "\
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.relative = 0.6
+raft.wal_max_size_bytes = 67108864
+log.file.level = warning
+";
+
+const RABBIT_ERLANG: &str =
+    "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1} -start_epmd false";
+
+/// How a server is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// In order: Postgres' fast shutdown.
+    Gently,
+    /// `kill -9`; for Postgres its immediate shutdown, which is the same to its clients and its data.
+    AtOnce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Postgres,
+    Redis,
+    Rabbit,
+}
+
+/// A private server.
+pub struct Server {
+    kind: Kind,
+    home: PathBuf,
+    /// Where it listens whenever it runs.
+    pub address: SocketAddr,
+    /// RabbitMQ's second port, and epmd's.
+    more_ports: [u16; 2],
+    companion: Option<Child>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A Postgres cluster, durable like a real one.
+    pub async fn postgres() -> Self {
+        let server = Self::made(Kind::Postgres, "pg", &["postgres", "nobody"]);
+        let mut initdb = server.command(&Path::new(&variable("AMENDS_TEST_POSTGRES_BIN")).join("initdb"));
+        initdb.arg("-D").arg(server.home.join("data")).args(["-U", "postgres", "--auth=trust", "-E", "UTF8"]);
+        initdb.args(["--locale=C.UTF-8", "--no-instructions", "--no-sync"]).stdout(Stdio::null());
+        assert!(initdb.status().await.unwrap().success(), "initdb");
+        server.started().await
+    }
+
+    /// A Redis that keeps nothing.
+    pub async fn redis() -> Self {
+        Self::made(Kind::Redis, "redis", &["redis", "nobody"]).started().await
+    }
+
+    /// A RabbitMQ node, with an epmd of its own. Takes about ten seconds.
+    pub async fn rabbit() -> Self {
+        let mut server = Self::made(Kind::Rabbit, "rabbit", &["rabbitmq", "nobody"]);
+        for (name, text, mode) in [
+            ("rabbitmq.conf", RABBIT_CONFIG, 0o600),
+            ("enabled_plugins", "[].\n", 0o600),
+            (".erlang.cookie", "AMENDSPRIVATENODE", 0o400),
+        ] {
+            let file = server.home.join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            server.give(&file);
+        }
+        let mut epmd = server.command(Path::new("epmd"));
+        epmd.args(["-port", &server.more_ports[1].to_string(), "-address", "127.0.0.1"]);
+        server.companion = Some(epmd.spawn().unwrap());
+        server.started().await
+    }
+
+    /// For Postgres the superuser's.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.kind {
+            Kind::Postgres => format!("postgres://postgres@{}/postgres", self.address),
+            Kind::Redis => format!("redis://{}/", self.address),
+            Kind::Rabbit => format!("amqp://guest:guest@{}/%2f", self.address),
+        }
+    }
+
+    /// Ends it; returns when it has ended.
+    pub async fn stop(&mut self, end: End) {
+        let mut child = self.child.take().expect("it runs");
+        let signal = match (self.kind, end) {
+            (Kind::Postgres, End::Gently) => "INT",
+            (Kind::Postgres, End::AtOnce) => "QUIT",
+            (_, End::Gently) => "TERM",
+            (_, End::AtOnce) => "KILL",
+        };
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().await.unwrap().success());
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+        ended.expect("it ends in time").unwrap();
+    }
+
+    /// Starts it again, with what it had; returns when it serves.
+    pub async fn start(&mut self) {
+        self.spawn();
+        self.serves().await;
+    }
+
+    fn made(kind: Kind, name: &str, accounts: &[&str]) -> Self {
+        let home = folder(name);
+        let [port, second, third] = free_ports();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let server = Self { kind, home, address, more_ports: [second, third], companion: None, child: None };
+        if let Some((uid, gid)) = account(accounts) {
+            chown(&server.home, Some(uid), Some(gid)).unwrap();
+        }
+        server
+    }
+
+    /// As whoever owns its folder, and with its guard's life.
+    fn command(&self, program: &Path) -> Command {
+        let owner = std::fs::metadata(&self.home).unwrap();
+        // The death signal is set after the user changes, or the kernel forgets it.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        if is_root() {
+            command.uid(owner.uid()).gid(owner.gid());
+        }
+        command.current_dir(&self.home).env("HOME", &self.home).stdin(Stdio::null()).kill_on_drop(true);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.join("log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        command
+    }
+
+    fn give(&self, file: &Path) {
+        if is_root() {
+            let owner = std::fs::metadata(&self.home).unwrap();
+            chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+    }
+
+    async fn started(mut self) -> Self {
+        self.start().await;
+        self
+    }
+
+    fn spawn(&mut self) {
+        let port = self.address.port().to_string();
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command =
+                    self.command(&Path::new(&variable("AMENDS_TEST_POSTGRES_BIN")).join("postgres"));
+                command.arg("-D").arg(self.home.join("data")).args(["-p", &port]);
+                for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "timezone=UTC"] {
+                    command.args(["-c", setting]);
+                }
+                command.args(["-c", "max_connections=200"]);
+                command
+            }
+            Kind::Redis => {
+                let mut command = self.command(Path::new("redis-server"));
+                command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+                command
+            }
+            Kind::Rabbit => self.rabbit_command(&port),
+        };
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    fn rabbit_command(&self, port: &str) -> Command {
+        let scripts = RABBIT_FOLDERS.iter().map(Path::new).find(|f| f.join("rabbitmq-server").exists());
+        let mut command = self.command(&scripts.expect("RabbitMQ is installed").join("rabbitmq-server"));
+        command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).env("HOME", &self.home);
+        command.env("LANG", "C.UTF-8").env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        for (variable, value) in [
+            ("RABBITMQ_NODENAME", format!("amends-{port}@localhost")),
+            ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
+            ("RABBITMQ_NODE_PORT", port.to_owned()),
+            ("RABBITMQ_DIST_PORT", self.more_ports[0].to_string()),
+            ("ERL_EPMD_PORT", self.more_ports[1].to_string()),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", RABBIT_ERLANG.into()),
+        ] {
+            command.env(variable, value);
+        }
+        for (variable, file) in [
+            ("RABBITMQ_MNESIA_BASE", "mnesia"),
+            ("RABBITMQ_LOG_BASE", "logs"),
+            ("RABBITMQ_PID_FILE", "rabbit.pid"),
+            ("RABBITMQ_CONFIG_FILE", "rabbitmq"),
+            ("RABBITMQ_CONF_ENV_FILE", "none"),
+            ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
+        ] {
+            command.env(variable, self.home.join(file));
+        }
+        command
+    }
+
+    async fn serves(&mut self) {
+        let what = format!("{:?} serves; its log is {}/log", self.kind, self.home.display());
+        let (kind, address, home) = (self.kind, self.address, self.home.clone());
+        eventually_within(Duration::from_secs(120), &what, || async {
+            match kind {
+                // The port is open before queries are taken.
+                Kind::Postgres => {
+                    let state = std::fs::read_to_string(home.join("data/postmaster.pid")).ok()?;
+                    (state.lines().nth(7)?.trim() == "ready").then_some(())
+                }
+                Kind::Redis => says(address, b"PING\r\n").await?.starts_with(b"+PONG").then_some(()),
+                // Connection.Start comes once the node serves.
+                Kind::Rabbit => {
+                    (says(address, b"AMQP\x00\x00\x09\x01").await?.first() == Some(&1)).then_some(())
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if self.kind == Kind::Postgres {
+                // It has children of its own; its immediate shutdown ends them.
+                let pid = child.id().unwrap_or_default().to_string();
+                let _ = std::process::Command::new("kill").args(["-QUIT", &pid]).status();
+                for _ in 0..100 {
+                    if child.try_wait().ok().flatten().is_some() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            let _ = child.start_kill();
+        }
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+/// What a server says to a greeting.
+async fn says(address: SocketAddr, greeting: &[u8]) -> Option<Vec<u8>> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(greeting).await.ok()?;
+        let mut bytes = vec![0; 512];
+        let read = stream.read(&mut bytes).await.ok()?;
+        bytes.truncate(read);
+        Some(bytes)
+    };
+    tokio::time::timeout(Duration::from_secs(1), asked).await.ok()?
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// An unprivileged user, for root: Postgres refuses to run as root.
+fn account(names: &[&str]) -> Option<(u32, u32)> {
+    if !is_root() {
+        return None;
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let find = |name: &&str| {
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    Some(names.iter().find_map(find).expect("an unprivileged account"))
+}
+
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
