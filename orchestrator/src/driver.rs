@@ -203,6 +203,7 @@ impl Driver {
                 }
             }
             Input::Lost(shards) => {
+                let mut acquitted = Vec::new();
                 for shard in shards {
                     self.shards.remove(&shard);
                     self.draining.remove(&shard);
@@ -213,7 +214,12 @@ impl Driver {
                         .map(|(saga, _)| *saga)
                         .collect();
                     metrics::evicted(gone.len());
-                    gone.into_iter().for_each(|saga| self.evict(saga));
+                    gone.iter().for_each(|saga| self.evict(*saga));
+                    acquitted.extend(gone);
+                }
+                if !acquitted.is_empty() {
+                    let (sagas, resumed, owned) = (Vec::new(), Vec::new(), Vec::new());
+                    let _ = self.channels.wanted.send(Wanted { sagas, resumed, owned, acquitted });
                 }
             }
             Input::Drain(shards, told) => {
@@ -276,7 +282,8 @@ impl Driver {
             return;
         }
         self.loading.extend(&sagas);
-        let _ = self.channels.wanted.send(Wanted { sagas, resumed, owned: self.owned() });
+        let _ =
+            self.channels.wanted.send(Wanted { sagas, resumed, owned: self.owned(), acquitted: Vec::new() });
     }
 
     fn take_loaded(&mut self, loaded: Loaded) {

@@ -116,18 +116,6 @@ static OPEN_SAGAS: Statement<(Vec<i16>,), (Uuid, i16, String)> = Statement::new(
 static LANDED: Statement<(Vec<Uuid>,), (Uuid, i64, Uuid)> =
     Statement::new("select saga_id, version, commit_id from orchestrator.saga where saga_id = any ($1)");
 
-/// Counts the take-overs after a death of sagas with work in hand; 30 s of life in between forgive.
-static COUNT_RESUME: Statement<(Vec<Uuid>, Vec<i16>, Vec<i64>), (Uuid, i32)> = Statement::new(
-    "with fence as materialized ( \
-       select f.shard_id from orchestrator.fence f \
-       join unnest($2::smallint[], $3::bigint[]) as o (shard_id, epoch) on o.shard_id = f.shard_id and o.epoch = f.epoch \
-       order by f.shard_id for share of f) \
-     update orchestrator.saga s \
-     set resumes = case when s.resume_time > now() - interval '30 seconds' then s.resumes + 1 else 1 end, resume_time = now() \
-     from fence where fence.shard_id = s.shard_id and s.saga_id = any ($1::uuid[]) \
-     returning s.saga_id, s.resumes",
-);
-
 /// The group commit. `fence ⋈ compare-and-set`, then everything else from what was won.
 static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
     "with fence as materialized ( \
@@ -199,7 +187,7 @@ type CommitParameters = (
 
 /// Every statement, for the SQL check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&LOAD_SAGAS, &LOAD_JOURNAL, &OPEN_SAGAS, &LANDED, &COUNT_RESUME, &COMMIT]
+    vec![&LOAD_SAGAS, &LOAD_JOURNAL, &OPEN_SAGAS, &LANDED, &COMMIT]
 }
 
 /// The arrays of [`COMMIT`], by name.
@@ -358,21 +346,6 @@ pub async fn open_sagas(
 ) -> sqlx::Result<Vec<(SagaId, i16, String)>> {
     let rows = OPEN_SAGAS.all(connection, (shards.to_vec(),)).await?;
     Ok(rows.into_iter().map(|(id, shard, state)| (SagaId::from_uuid(id), shard, state)).collect())
-}
-
-/// Counts a resume for sagas taken over from the dead; how many each has now. Sagas of lost shards are left out.
-///
-/// # Errors
-/// What the database said.
-pub async fn count_resumes(
-    connection: &mut PgConnection,
-    sagas: &[SagaId],
-    owned: &[(i16, i64)],
-) -> sqlx::Result<Vec<(SagaId, i32)>> {
-    let (shards, epochs) = owned.iter().copied().unzip();
-    let ids = sagas.iter().map(|s| s.uuid()).collect();
-    let rows = COUNT_RESUME.all(connection, (ids, shards, epochs)).await?;
-    Ok(rows.into_iter().map(|(id, resumes)| (SagaId::from_uuid(id), resumes)).collect())
 }
 
 /// Writes what queued while the last commit was in flight; with no added latency when idle.

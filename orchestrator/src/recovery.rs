@@ -1,7 +1,7 @@
 //! Taking sagas from their journals: what acquiring a shard does, and what a sweep repeats.
 //!
 //! There is no second path: a saga that was loaded gets the same moves from the same functions as one that has just
-//! moved. This only reads, and counts how often a saga was in hand when its owner died.
+//! moved. This only reads, and counts how often a saga was in hand when its owner died (see [`resume`]).
 
 use std::collections::HashMap;
 
@@ -9,7 +9,10 @@ use sqlx::PgPool;
 use tokio::sync::mpsc;
 use types::SagaId;
 
-use crate::journal::{self, Stored};
+use crate::{
+    journal::{self, Stored},
+    store::resume,
+};
 
 /// Sagas to be loaded.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Wanted {
     pub resumed: Vec<SagaId>,
     /// The shards that this instance owns, with their epochs.
     pub owned: Vec<(i16, i64)>,
+    /// Sagas that somebody else took over while this instance only slept: they did not kill it.
+    pub acquitted: Vec<SagaId>,
 }
 
 /// Sagas that were asked for.
@@ -43,6 +48,11 @@ pub(crate) async fn run(
     loaded: mpsc::UnboundedSender<Loaded>,
 ) {
     while let Some(want) = wanted.recv().await {
+        if !want.acquitted.is_empty()
+            && let Err(error) = acquit(&pool, &want.acquitted).await
+        {
+            tracing::warn!(%error, "sagas that were taken over count as if their owner had died");
+        }
         for asked in want.sagas.chunks(CHUNK) {
             let resumed: Vec<SagaId> = asked.iter().copied().filter(|s| want.resumed.contains(s)).collect();
             let (stored, resumes) = match load(&pool, asked, &resumed, &want.owned).await {
@@ -59,6 +69,10 @@ pub(crate) async fn run(
     }
 }
 
+async fn acquit(pool: &PgPool, sagas: &[SagaId]) -> sqlx::Result<()> {
+    resume::acquit(&mut *pool.acquire().await?, sagas).await
+}
+
 async fn load(
     pool: &PgPool,
     asked: &[SagaId],
@@ -68,7 +82,7 @@ async fn load(
     let mut connection = pool.acquire().await?;
     let resumes = match resumed {
         [] => HashMap::new(),
-        resumed => journal::count_resumes(&mut connection, resumed, owned).await?.into_iter().collect(),
+        resumed => resume::count(&mut connection, resumed, owned).await?.into_iter().collect(),
     };
     Ok((journal::load(&mut connection, asked).await?, resumes))
 }

@@ -2,11 +2,12 @@
 //! [`journal`](crate::journal).
 
 pub mod order;
+pub mod resume;
 pub mod saga;
 pub mod start;
 
 use chassis::sql::Checked;
 
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    [start::statements(), order::statements(), saga::statements()].concat()
+    [start::statements(), order::statements(), resume::statements(), saga::statements()].concat()
 }
