@@ -12,7 +12,10 @@ use chassis::{config, telemetry};
 use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::stack::{BusKind, CacheKind, Pools};
+use crate::{
+    signals,
+    stack::{BusKind, CacheKind, Pools},
+};
 
 /// How a process of Amends runs.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +87,9 @@ impl Reserved {
 impl Process {
     /// Binds both ports; these are the ones to take when none is given.
     pub(crate) async fn listen(&self, grpc: u16, http: u16) -> Result<Listeners, ListenError> {
+        if let Some(at) = self.ending.crash_at {
+            signals::crash_when_told(at);
+        }
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let grpc = self.grpc_listen.unwrap_or_else(|| local(grpc));
         let http = self.http_listen.unwrap_or_else(|| local(http));

@@ -122,6 +122,9 @@ pub struct Ending {
     #[arg(long, env = "AMENDS_GRACE", value_name = "TIME", default_value = "20s",
         value_parser = humantime::parse_duration)]
     pub grace: Duration,
+    /// Die at this pass of a crash point after SIGUSR1: for `cargo xtask crash`
+    #[arg(long, value_name = "N", hide = true)]
+    pub crash_at: Option<u64>,
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use sqlx::{
 };
 
 pub use self::{bound::in_time, waiting::patiently};
-use crate::stop::Stop;
+use crate::{crash, stop::Stop};
 
 /// A service's schema: name, role, migrations.
 #[derive(Debug, Clone, Copy)]
@@ -277,7 +277,10 @@ pub async fn begin_on(pool: &PgPool) -> Result<Transaction<'static, Postgres>, T
 /// # Errors
 /// What the server said. When the connection broke nothing is known.
 pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), Trouble> {
-    Ok(in_time(transaction.commit()).await?)
+    crash::point("before commit");
+    in_time(transaction.commit()).await?;
+    crash::point("after commit");
+    Ok(())
 }
 
 /// Why a command did not end: what its batcher does next follows from it.

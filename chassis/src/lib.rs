@@ -12,6 +12,7 @@ pub mod bus;
 pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod database;
 pub mod grpc;
 pub mod http;

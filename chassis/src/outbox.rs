@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     bus::{Bus, Exchange, LADDER, Message, Published},
+    crash,
     database::in_time,
     stop::Stop,
 };
@@ -303,7 +304,9 @@ impl Runner {
         // A message may come by hand and by sweep: once in a batch is enough.
         let mut seen = HashSet::new();
         let messages: Vec<_> = messages.into_iter().filter(|m| seen.insert(m.id)).collect();
+        crash::point("before publish");
         let outcomes = self.bus.publish(&messages).await;
+        crash::point("after publish");
         let mut safe = Vec::new();
         let mut later = (Vec::new(), Vec::new(), Vec::new());
         for (message, outcome) in messages.iter().zip(outcomes) {

@@ -16,6 +16,7 @@
 pub mod chaos;
 mod clients;
 mod collector;
+pub mod crash;
 pub mod house;
 pub mod infra;
 pub mod load;

@@ -144,6 +144,16 @@ impl Process {
         self.signal("CONT").await;
     }
 
+    /// SIGUSR1.
+    pub async fn tell(&self) {
+        self.signal("USR1").await;
+    }
+
+    /// Its end, by itself, and how.
+    pub async fn wait(&mut self) -> String {
+        self.child.wait().await.unwrap().to_string()
+    }
+
     async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         let done = Command::new("kill").args([&format!("-{name}"), &pid]).status().await.unwrap();

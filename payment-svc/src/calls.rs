@@ -15,6 +15,7 @@ use std::{
 use chassis::{
     batcher::{Batcher, Command as _, Limits},
     breaker::{self, Breaker, Permit},
+    crash,
     stop::Stop,
     telemetry,
 };
@@ -275,6 +276,13 @@ impl Calls {
     }
 
     async fn run(&self, errand: Errand, leave: Leave) -> Option<Event> {
+        crash::point("before the provider");
+        let event = self.perform(errand, leave).await;
+        crash::point("after the provider");
+        event
+    }
+
+    async fn perform(&self, errand: Errand, leave: Leave) -> Option<Event> {
         match errand {
             Errand::Charge(order) => {
                 let result = self.call("charge", leave, true, self.provider.charge(&order)).await;

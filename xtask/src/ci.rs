@@ -18,7 +18,8 @@ const TIDY: &[&str] = &["test", "-p", "xtask", "--test", "tidy"];
 const FORMAT: &[&str] = &["fmt", "--all", "--check"];
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
-const CHAOS: [&str; 6] = ["--minutes", "1", "--orders", "1000", "--kills", "2"];
+const CHAOS: &[&str] = &["--minutes", "1", "--orders", "1000", "--kills", "2"];
+const CRASH: &[&str] = &["--every", "9", "--kinds", "plain,declined,lost-after,cancelled"];
 
 struct Phase {
     name: &'static str,
@@ -45,9 +46,11 @@ pub(crate) fn run() -> Result<ExitCode> {
     let arguments = ["--no-fail-fast".to_owned()];
     phases.push(phase("test", &stop, || Ok(test::run_with(&arguments, &stop)? == ExitCode::SUCCESS))?);
 
-    // The same command that a person gives, in a short form and with nothing else running.
-    let chaos = CHAOS.map(str::to_owned);
-    phases.push(phase("chaos", &stop, || Ok(rig::run_with("chaos", &chaos, &stop)? == ExitCode::SUCCESS))?);
+    // The same commands that a person gives, in a short form and with nothing else running.
+    for (name, arguments) in [("chaos", CHAOS), ("crash", CRASH)] {
+        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
+        phases.push(phase(name, &stop, || Ok(rig::run_with(name, &arguments, &stop)? == ExitCode::SUCCESS))?);
+    }
 
     eprintln!();
     for Phase { name, passed, time } in &phases {

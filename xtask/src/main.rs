@@ -36,13 +36,14 @@ Commands:
                   its data in .amends/)
   stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
+  crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
-  ci              format, tidy, clippy, all tests and a minute of chaos, as .ci/run does
+  ci              format, tidy, clippy, all tests, short chaos and crash runs, as .ci/run does
 
 Options:
   -h, --help      this text
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
-        "stack" | "chaos" => rig::run(&command, &args),
+        "stack" | "chaos" | "crash" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "trace" => rig::trace(&args),
         "compose-test" => compose_test::run(&args),

@@ -102,6 +102,12 @@ impl Shop {
         }
     }
 
+    /// Sends one order of a kind and does to it what the kind says.
+    pub async fn sell_one(&self, kind: Kind, i: usize) {
+        let order = self.order(kind, &kind.spec(i)).await;
+        self.then(kind, &order).await;
+    }
+
     fn note(&self, call: &str, status: &Status) {
         let text = format!("{call}: {:?}: {}", status.code(), status.message());
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(text);
@@ -171,12 +177,11 @@ impl Shop {
         .await;
     }
 
-    /// Waits for the end of every order and judges it by its kind: how often which kind came to which end.
+    /// Waits for the end of every order; what each came to is judged by its kind, and nothing has to have been seen.
     ///
     /// # Panics
-    /// When an order does not end within `limit`, or as its kind never may; and, as the run is then void, when the
-    /// end that a kind is there for was not seen.
-    pub async fn ends(&self, limit: Duration) -> BTreeMap<(Kind, End), usize> {
+    /// When an order does not end within `limit`, or as its kind never may.
+    pub async fn all_end(&self, limit: Duration) -> BTreeMap<(Kind, End), usize> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let until = Instant::now() + limit;
         let mut seen: BTreeMap<(Kind, End), usize> = BTreeMap::new();
@@ -188,6 +193,17 @@ impl Shop {
             assert!(kind.allows(&end), "{order_id}, {kind:?}, ended as {end}");
             *seen.entry((*kind, end)).or_default() += 1;
         }
+        seen
+    }
+
+    /// Waits for the end of every order and judges it by its kind: how often which kind came to which end.
+    ///
+    /// # Panics
+    /// When an order does not end within `limit`, or as its kind never may; and, as the run is then void, when the
+    /// end that a kind is there for was not seen.
+    pub async fn ends(&self, limit: Duration) -> BTreeMap<(Kind, End), usize> {
+        let seen = self.all_end(limit).await;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sent: BTreeSet<Kind> = known.values().map(|known| known.kind).collect();
         for kind in Kind::ALL {
             assert!(

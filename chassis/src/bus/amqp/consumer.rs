@@ -25,7 +25,10 @@ use super::{
     envelope::{self, Publication},
     pause::Pause,
 };
-use crate::bus::{Handler, Message, Queue, Verdict};
+use crate::{
+    bus::{Handler, Message, Queue, Verdict},
+    crash,
+};
 
 /// Deliveries without an answer after which a message is handled alone.
 const SUSPECT: u32 = 3;
@@ -262,7 +265,9 @@ impl Subscription {
         }
         // An acknowledgement that is lost brings the message again, and whoever handles it absorbs that. On a
         // connection that breaks just now it may never be answered for.
+        crash::point("before ack");
         let acknowledged = self.bus.in_time(delivery.acker.ack(BasicAckOptions::default())).await;
+        crash::point("after ack");
         tracing::trace!(queue = self.queue.name, word, ?acknowledged, "settled");
         metrics::counter!("amends_bus_consumed_total", "queue" => self.label.to_string(), "verdict" => word)
             .increment(1);

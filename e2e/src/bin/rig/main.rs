@@ -10,6 +10,7 @@
 )]
 
 mod chaos;
+mod crash;
 mod stack;
 mod trace;
 
@@ -31,6 +32,8 @@ enum Command {
     Stack(stack::Stack),
     /// Sends orders of every kind over the stack and kills its processes at random; the auditor has the last word
     Chaos(chaos::Chaos),
+    /// Aborts the process at one crash point after the other, in orders of every kind; the auditor has the last word
+    Crash(crash::Crash),
     /// Shows an order's trace as the file collector of the stack has it
     Trace(trace::Trace),
 }
@@ -40,6 +43,7 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Stack(stack) => stack.run().await,
         Command::Chaos(chaos) => chaos.run().await,
+        Command::Crash(crash) => crash.run().await,
         Command::Trace(trace) => trace.run(),
     }
 }
