@@ -61,7 +61,7 @@ fn tell(error: &anyhow::Error) -> ExitCode {
 /// Says that it serves, in one line that programs can read.
 pub(crate) fn ready(addresses: &[(&str, String)]) {
     let addresses: Vec<_> = addresses.iter().map(|(name, address)| format!("{name}={address}")).collect();
-    remark(&format!("ready {}", addresses.join(" ")));
+    remark(&format!("ready {} pid={}", addresses.join(" "), std::process::id()));
 }
 
 /// Runs what blocks beside the runtime, to its end.

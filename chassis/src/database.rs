@@ -146,7 +146,7 @@ pub async fn open(options: &Options, stop: &Stop) -> Result<PgPool, Error> {
         .test_before_acquire(false)
         .acquire_timeout(Duration::from_secs(10))
         .before_acquire(|connection, meta| Box::pin(bound::is_usable(connection, meta)))
-        .after_release(|_, meta| Box::pin(async move { bound::is_worth_keeping(meta.age) }))
+        .after_release(|connection, meta| Box::pin(bound::is_worth_keeping(connection, meta.age)))
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(connect.clone());
@@ -269,7 +269,10 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
 /// # Errors
 /// As [`begin`].
 pub async fn begin_on(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Trouble> {
-    bound::within(SOON, pool.begin()).await.map_err(Trouble::before)
+    // Most of it is waiting for a place in the pool, which says nothing about the network. A BEGIN that hangs goes back
+    // with its connection, and is found out there.
+    let late = |_| Trouble::Away(format!("no connection within {SOON:?}"));
+    tokio::time::timeout(SOON, pool.begin()).await.map_err(late)?.map_err(Trouble::before)
 }
 
 /// Commits.

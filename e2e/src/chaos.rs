@@ -29,7 +29,7 @@ pub const QUICK: [(&str, &str); 7] = [
     ("AMENDS_RISK_REVIEW_DEADLINE", "15s"),
 ];
 
-/// Every order is at its end this long after the last fault (DESIGN: five minutes).
+/// Every order is at its end this long after the last fault (five minutes).
 const PROMISE: Duration = Duration::from_secs(300);
 
 /// What a run does.

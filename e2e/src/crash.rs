@@ -76,6 +76,7 @@ pub async fn run(run: &Run, say: impl Fn(&str)) -> Vec<String> {
             died.push(point);
             at += run.every;
         }
+        assert!(at > run.from, "the run is void: {kind:?} passed no crash point from {at} on");
         say(&format!("{kind:?}: an order ends before it passes {at} points"));
         audit(&data).await;
     }

@@ -115,10 +115,24 @@ impl Server {
             (_, End::Gently) => "TERM",
             (_, End::AtOnce) => "KILL",
         };
+        // RabbitMQ's start script runs the node beside itself: its own number is in a file.
+        if self.kind == Kind::Rabbit && end == End::AtOnce {
+            self.kill_node();
+        }
         let pid = child.id().unwrap().to_string();
         assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().await.unwrap().success());
         let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
         ended.expect("it ends in time").unwrap();
+        // Or what comes next is no restart.
+        eventually_within(Duration::from_secs(30), "nobody serves there any more", || async {
+            TcpStream::connect(self.address).await.is_err().then_some(())
+        })
+        .await;
+    }
+
+    fn kill_node(&self) {
+        let Ok(pid) = std::fs::read_to_string(self.home.join("rabbit.pid")) else { return };
+        let _ = std::process::Command::new("kill").args(["-KILL", pid.trim()]).status();
     }
 
     /// Starts it again, with what it had; returns when it serves.
@@ -241,6 +255,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
+            if self.kind == Kind::Rabbit {
+                self.kill_node();
+            }
             if self.kind == Kind::Postgres {
                 // It has children of its own; its immediate shutdown ends them.
                 let pid = child.id().unwrap_or_default().to_string();

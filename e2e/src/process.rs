@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -61,17 +62,19 @@ impl Process {
     /// # Errors
     /// What it said before it ended.
     pub async fn launch(launch: &Launch) -> Result<Self, String> {
-        let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
+        let mut command = program();
         command.args(&launch.arguments).envs(launch.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (tell, told) = oneshot::channel();
         let label = launch.label.clone();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
         let mut log = launch.log.as_ref().map(|path| std::fs::File::create(path).unwrap());
         // Read to its end, or the process would block on a full pipe.
         tokio::spawn(async move {
-            let (mut tell, mut said) = (Some(tell), Vec::new());
+            let mut tell = Some(tell);
             while let Ok(Some(line)) = lines.next_line().await {
                 if let Some(label) = &label {
                     eprintln!("{label}| {line}");
@@ -85,13 +88,16 @@ impl Process {
                     tell.take().map(|tell: oneshot::Sender<_>| tell.send(Ok(addresses)));
                 }
                 if tell.is_some() {
-                    said.push(line);
+                    said.lock().unwrap().push(line);
                 }
             }
-            tell.map(|tell| tell.send(Err(said.join("\n"))));
+            tell.map(|tell| tell.send(Err(said.lock().unwrap().join("\n"))));
         });
         let told = tokio::time::timeout(Duration::from_secs(90), told).await;
-        let addresses = told.map_err(|_| "it is not ready after 90 s".to_owned())?.unwrap()?;
+        let addresses = told.map_err(|_| {
+            format!("it is not ready after 90 s, and said:\n{}", heard.lock().unwrap().join("\n"))
+        })?;
+        let addresses = addresses.unwrap()?;
         Ok(Self { child, addresses })
     }
 
@@ -161,9 +167,21 @@ impl Process {
     }
 }
 
+/// The binary, with nothing of what a shell may have set for another.
+fn program() -> Command {
+    let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("AMENDS_") || text.starts_with("OTEL_") || text == "TRACEPARENT" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs the binary to its end; exit code and standard output.
 pub async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (Option<i32>, String) {
-    let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
+    let mut command = program();
     command.args(arguments).envs(environment.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
     let output = command.output().await.unwrap();
     let text =

@@ -156,8 +156,14 @@ impl Registry {
     }
 
     /// The newest version of a kind that every living instance lists; `alive` are their lists.
+    ///
+    /// Before anybody has looked who is alive it is the oldest: every instance knows that one.
     #[must_use]
     pub fn newest(&self, kind: &str, alive: &[Vec<String>]) -> Option<Arc<dyn Kind>> {
+        if alive.is_empty() {
+            let known = self.kinds.iter().filter(|k| k.definition().kind == kind);
+            return known.min_by_key(|k| k.definition().version).cloned();
+        }
         self.kinds
             .iter()
             .filter(|k| k.definition().kind == kind)

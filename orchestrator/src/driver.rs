@@ -64,8 +64,8 @@ pub(crate) enum Input {
     Lost(Vec<i16>),
     /// Shards are to be handed over; told when nothing of them is in hand any more.
     Drain(Vec<i16>, oneshot::Sender<()>),
-    /// The open sagas of our shards: id, shard, state.
-    Swept(Vec<(SagaId, i16, String)>),
+    /// The open sagas (id, shard, state) of these shards (shard, epoch).
+    Swept(Vec<(SagaId, i16, String)>, Vec<(i16, i64)>),
     /// Everything was handed over: the loop ends.
     Stop,
 }
@@ -233,7 +233,7 @@ impl Driver {
                 self.drained.push((shards, told));
                 affected.into_iter().for_each(|saga| self.advance(saga));
             }
-            Input::Swept(found) => self.take_swept(&found),
+            Input::Swept(found, looked_at) => self.take_swept(&found, &looked_at),
             // The loop takes this one itself.
             Input::Stop => {}
         }
@@ -262,7 +262,7 @@ impl Driver {
         self.advance(fresh.saga);
     }
 
-    fn take_swept(&mut self, found: &[(SagaId, i16, String)]) {
+    fn take_swept(&mut self, found: &[(SagaId, i16, String)], looked_at: &[(i16, i64)]) {
         let mine: Vec<_> =
             found.iter().filter(|(_, shard, _)| self.drives(*shard).is_some()).cloned().collect();
         let plan = recovery::plan(
@@ -270,9 +270,11 @@ impl Driver {
             |saga| self.live.contains_key(&saga) || self.loading.contains(&saga),
             |shard| self.shards.get(&shard).is_some_and(|(_, died)| *died),
         );
-        // After the first look at a shard nothing more is taken over from the dead.
-        for (_, died) in self.shards.values_mut() {
-            *died = false;
+        // After the first look at a shard nothing more is taken over from the dead. Others may have come since.
+        for (shard, epoch) in looked_at {
+            if let Some((_, died)) = self.shards.get_mut(shard).filter(|(of, _)| of == epoch) {
+                *died = false;
+            }
         }
         self.want(plan.load, plan.resumed);
     }

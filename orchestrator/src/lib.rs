@@ -303,8 +303,8 @@ impl Ears {
             };
             match found {
                 Ok(found) => {
+                    let _ = self.input.send(Input::Swept(found, owned.clone()));
                     known = owned;
-                    let _ = self.input.send(Input::Swept(found));
                 }
                 Err(error) => tracing::warn!(%error, "open sagas cannot be listed"),
             }

@@ -46,6 +46,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         (1, "first", include_str!("../../migrations/risk/0001_first.sql")),
         (2, "withdrawn", include_str!("../../migrations/risk/0002_withdrawn.sql")),
+        (3, "valid", include_str!("../../migrations/risk/0003_valid.sql")),
     ],
     grants: chassis::row_grants!("risk"),
 };

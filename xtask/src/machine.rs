@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -155,8 +156,32 @@ fn install(packages: &[&str], stop: &Stop) -> Result<()> {
         );
     }
     eprintln!("installing {names}");
+    let _quiet = Quiet::ask();
     apt(&["update"], stop)?;
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat(), stop)
+}
+
+/// Debian's packages ask this file whether they may start what they install (systemd's scripts ask nothing else).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, nothing that is installed is started. A policy that is there already is left alone.
+struct Quiet(bool);
+
+impl Quiet {
+    fn ask() -> Self {
+        let is_ours = !Path::new(POLICY).exists()
+            && fs::write(POLICY, "#!/bin/sh\nexit 101\n").is_ok()
+            && fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)).is_ok();
+        Self(is_ours)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if self.0 {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
 }
 
 fn apt(arguments: &[&str], stop: &Stop) -> Result<()> {

@@ -72,6 +72,11 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "--") {
         args.remove(0);
     }
+    let asks = args.first().is_some_and(|first| first == "-h" || first == "--help");
+    if asks && ["test", "services", "tidy", "ci"].contains(&command.as_str()) {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),

@@ -1,4 +1,4 @@
-//! `cargo xtask stack` and `cargo xtask chaos`: private Postgres, RabbitMQ and Redis, then the program of `e2e` that starts
+//! `cargo xtask stack`, `chaos` and `crash`: private Postgres, RabbitMQ and Redis, then the program of `e2e` that starts
 //! every service as a process of its own.
 //!
 //! Only that program is told to stop; it stops its processes in order. Read next: `e2e/src/stack.rs`.
@@ -25,7 +25,6 @@ pub(crate) fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
 }
 
 pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Result<ExitCode> {
-    let machine = Machine::prepare(stop)?;
     // As `test` builds them, so that nothing is compiled twice.
     let build = ["build", "-p", "amends", "-p", "e2e", "--tests", "--bin", "amends", "--bin", "rig"];
     let status = cargo::run(cargo::command(&build), stop)?;
@@ -39,8 +38,10 @@ pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Resu
         // `exec` returns only if it failed.
         return Err(rig.exec()).context("cannot start the program that was just built");
     }
+    let machine = Machine::prepare(stop)?;
     let services = Services::start(&machine, stop)?;
     rig.current_dir(cargo::workspace_root()).envs(services.environment()).env("AMENDS_TEST_BINARY", amends);
+    rig.env("TMPDIR", services.scratch()?);
     supervise(rig, &services, stop)
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct Services {
     rabbitmq: Launched,
     redis: Launched,
     postgres_binaries: PathBuf,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Services {
@@ -88,13 +88,16 @@ impl Services {
             Some(launched) => Ok(launched),
             None => rabbitmq::launch(&machine.rabbitmq, home.path()),
         })?;
-        Ok(Self {
-            postgres,
-            rabbitmq,
-            redis,
-            postgres_binaries: machine.postgres.folder.clone(),
-            _home: home,
-        })
+        Ok(Self { postgres, rabbitmq, redis, postgres_binaries: machine.postgres.folder.clone(), home })
+    }
+
+    /// A folder for what tests write; it goes with the services, so nobody has to tidy up after a test that failed.
+    pub(crate) fn scratch(&self) -> Result<PathBuf> {
+        let scratch = self.home.path().join("t");
+        fs::create_dir_all(&scratch).context("cannot make a folder for the tests")?;
+        // A private Postgres of a test runs as another account.
+        fs::set_permissions(&scratch, fs::Permissions::from_mode(0o1777)).context("cannot open it")?;
+        Ok(scratch)
     }
 
     /// What the tests read. The Postgres url is a superuser's: tests make databases and roles of their own.

@@ -32,7 +32,7 @@ pub(crate) fn run_with(arguments: &[String], stop: &Stop) -> Result<ExitCode> {
 
     let services = Services::start(&machine, stop)?;
     let mut command = cargo_test(&selection, arguments, &[]);
-    command.envs(services.environment());
+    command.envs(services.environment()).env("TMPDIR", services.scratch()?);
     if selection.wants_binary {
         command.env("AMENDS_TEST_BINARY", cargo::amends_binary()?);
     }

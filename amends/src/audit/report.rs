@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What must always hold. DESIGN §10.
+/// What must always hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Invariant {
     /// The books balance.
@@ -81,7 +81,7 @@ pub struct Listed {
 /// One invariant, judged.
 #[derive(Debug, Clone, Serialize)]
 pub struct Judged {
-    /// As in DESIGN §10.
+    /// As people call it, as in `I7`.
     pub id: &'static str,
     /// What it says.
     pub sentence: &'static str,

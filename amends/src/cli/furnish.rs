@@ -22,6 +22,10 @@ pub(crate) struct Furnish {
 
 impl Furnish {
     pub(crate) async fn run(self, server: &Server) -> Result<(), Failure> {
+        // Says where nobody answers, which a call alone does not.
+        for whose in [Whose::Order, Whose::Inventory] {
+            server.connect_to(whose).await?;
+        }
         let (order, inventory) = (callee(server, Whose::Order)?, callee(server, Whose::Inventory)?);
         let is_filled = self.anyway || demo::is_wanted_at(&order, &inventory).await?;
         if is_filled {

@@ -11,7 +11,7 @@ async fn an_empty_database_is_migrated_once_and_an_old_one_is_refused_by_who_may
     for schema in &schemas() {
         let error = own(url, schema, Migrate::Never, &Stop::new()).await.unwrap_err();
         assert!(matches!(error, Error::Behind { found: 0, .. }), "{error}");
-        assert!(error.to_string().contains("--migrate"), "{error}");
+        assert!(error.to_string().contains("amends provision"), "{error}");
         own(url, schema, Migrate::WhenBehind, &Stop::new()).await.unwrap();
         own(url, schema, Migrate::Never, &Stop::new()).await.unwrap();
         own(url, schema, Migrate::Always, &Stop::new()).await.unwrap();

@@ -48,7 +48,9 @@ pub(super) async fn within<T>(
 ) -> sqlx::Result<T> {
     let done = timeout(limit, work).await;
     let done = done.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
-    if done.as_ref().is_err_and(super::is_lost) {
+    // A pool that is busy says nothing about its connections.
+    let is_busy = matches!(done, Err(sqlx::Error::PoolTimedOut));
+    if !is_busy && done.as_ref().is_err_and(super::is_lost) {
         note_failure();
     }
     done
@@ -65,10 +67,16 @@ pub(super) async fn is_usable(
     Ok(meta.idle_for < COLD || within(SIGN_OF_LIFE, connection.ping()).await.is_ok())
 }
 
-/// For `after_release`: whether a connection of this age may be kept.
-pub(super) fn is_worth_keeping(age: Duration) -> sqlx::Result<bool> {
+/// For `after_release`: whether a connection may be kept. sqlx asks it for a sign of life next, without a limit and with
+/// its place in the pool taken meanwhile; so it is asked here first, with one.
+pub(super) async fn is_worth_keeping(connection: &mut PgConnection, age: Duration) -> sqlx::Result<bool> {
+    may_be_kept(age)?;
+    within(SIGN_OF_LIFE, connection.ping()).await.map(|()| true)
+}
+
+fn may_be_kept(age: Duration) -> sqlx::Result<()> {
     if is_trusted(age) {
-        return Ok(true);
+        return Ok(());
     }
     // An error closes it without a word: a word could hang.
     Err(sqlx::Error::Io(std::io::Error::other("older than a connection that broke")))
@@ -85,7 +93,7 @@ mod tests {
         assert!(matches!(hangs, Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut));
         let age = made.elapsed();
         assert!(!is_trusted(age));
-        assert!(is_worth_keeping(age).is_err());
+        assert!(may_be_kept(age).is_err());
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(is_trusted(Duration::ZERO), "one that was made after it");
         // A refusal says nothing about the connection.

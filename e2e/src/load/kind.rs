@@ -12,7 +12,7 @@ pub(super) const CLOSED: &str = "m_closed";
 pub(super) const SCARCE: &str = "P9001";
 
 /// A kind of order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
     Plain,
     Declined,

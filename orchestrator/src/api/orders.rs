@@ -301,7 +301,8 @@ impl Doors {
                     Duration::from_secs(1),
                 ));
             }
-            tokio::time::sleep(QUOTE_PAUSE).await;
+            // Jittered: those who wait must not come back all at once.
+            tokio::time::sleep(QUOTE_PAUSE.mul_f64(rand::random_range(0.5..3.0))).await;
         }
     }
 
@@ -354,7 +355,11 @@ impl Doors {
         loop {
             let row = match self.order_row(order).await {
                 // It is durable already: an answer that a restarted database delays is better than none.
-                Err(status) if status.code() == Code::Unavailable && Instant::now() < patience => {
+                Err(status)
+                    if status.code() == Code::Unavailable
+                        && Instant::now() < patience
+                        && !self.stop.is_wanted() =>
+                {
                     tokio::time::sleep(LOOK_EVERY).await;
                     continue;
                 }

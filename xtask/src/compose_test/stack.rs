@@ -222,7 +222,7 @@ impl Stack {
             eprintln!("  {:<15} 127.0.0.1:{port}", door.service);
         }
         eprintln!(
-            "to remove it: docker-compose -p {} down -v (the image {} stays)",
+            "to remove it: docker-compose (or docker compose) -p {} down -v (the image {} stays)",
             self.project.name, self.image
         );
     }

@@ -1,7 +1,7 @@
-//! Which crate may depend on which: DESIGN §2 as a table. Arrows only point inward.
+//! Which crate may depend on which, as a table. Arrows only point inward.
 //!
 //! The test reads `cargo metadata`, so normal, dev and build dependencies count alike. A new crate has to be entered
-//! here before it may depend on anything. Read next: DESIGN §2.
+//! here before it may depend on anything. Read next: the code map in ARCHITECTURE.md.
 
 use std::process::Command;
 
@@ -57,7 +57,9 @@ fn arrows_only_point_inward() {
         if may_depend_on(from, "").is_none() {
             say(
                 "name",
-                format!("crate `{from}` is new: enter it in xtask/tests/tidy/arrows.rs and in DESIGN §2"),
+                format!(
+                    "crate `{from}` is new: enter it in xtask/tests/tidy/arrows.rs and in ARCHITECTURE.md's code map"
+                ),
             );
             continue;
         }
@@ -68,10 +70,7 @@ fn arrows_only_point_inward() {
             if may_depend_on(from, to) == Some(false) {
                 let kind = dependency["kind"].as_str().unwrap_or("normal");
                 let advice = "move what both need inward, to `types` or `chassis`";
-                say(
-                    to,
-                    format!("`{from}` may not depend on `{to}` ({kind} dependency, DESIGN §2): {advice}"),
-                );
+                say(to, format!("`{from}` may not depend on `{to}` ({kind} dependency): {advice}"));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What only decides must not be able to do: the saga core and the rules of the services have no async, no clock, no
 //! I/O crate.
 //!
-//! Token by token, so that macros, attributes and tests inside these files count too. Read next: DESIGN §4.1.
+//! Token by token, so that macros, attributes and tests inside these files count too. Read next: the code map in ARCHITECTURE.md.
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 

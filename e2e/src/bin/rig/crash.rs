@@ -17,21 +17,13 @@ pub(crate) struct Crash {
     #[arg(long, default_value_t = 1, value_name = "N")]
     from: u64,
     /// Only these kinds of orders, as in `plain,declined` [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "KIND")]
-    kinds: Vec<String>,
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
+    kinds: Vec<Kind>,
 }
 
 impl Crash {
     pub(crate) async fn run(self) -> ExitCode {
-        let wanted = |kind: &Kind| {
-            let name = format!("{kind:?}").to_lowercase();
-            self.kinds.is_empty() || self.kinds.iter().any(|asked| asked.replace(['-', '_'], "") == name)
-        };
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
-        if kinds.is_empty() {
-            eprintln!("no such kind; there are {:?}", Kind::ALL);
-            return ExitCode::from(2);
-        }
+        let kinds = if self.kinds.is_empty() { Kind::ALL.to_vec() } else { self.kinds };
         let run = Run { every: self.every.max(1), from: self.from.max(1), kinds };
         let died = crash::run(&run, |line| eprintln!("{line}")).await;
         let mut points: BTreeMap<&str, usize> = BTreeMap::new();

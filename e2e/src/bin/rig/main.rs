@@ -17,6 +17,7 @@ mod trace;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Every service as a process of its own, on this machine.
 #[derive(Debug, Parser)]
@@ -42,8 +43,19 @@ enum Command {
 async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Stack(stack) => stack.run().await,
-        Command::Chaos(chaos) => chaos.run().await,
-        Command::Crash(crash) => crash.run().await,
+        Command::Chaos(chaos) => until_stopped(chaos.run()).await,
+        Command::Crash(crash) => until_stopped(crash.run()).await,
         Command::Trace(trace) => trace.run(),
+    }
+}
+
+/// Runs it, or ends it when a signal comes: what it started goes with it.
+async fn until_stopped(run: impl Future<Output = ExitCode>) -> ExitCode {
+    let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    tokio::select! {
+        code = run => code,
+        _ = interrupt.recv() => ExitCode::FAILURE,
+        _ = terminate.recv() => ExitCode::FAILURE,
     }
 }
