@@ -203,7 +203,7 @@ impl Driver {
                 }
             }
             Input::Lost(shards) => {
-                let mut acquitted = Vec::new();
+                let acquitted = shards.clone();
                 for shard in shards {
                     self.shards.remove(&shard);
                     self.draining.remove(&shard);
@@ -214,13 +214,10 @@ impl Driver {
                         .map(|(saga, _)| *saga)
                         .collect();
                     metrics::evicted(gone.len());
-                    gone.iter().for_each(|saga| self.evict(*saga));
-                    acquitted.extend(gone);
+                    gone.into_iter().for_each(|saga| self.evict(saga));
                 }
-                if !acquitted.is_empty() {
-                    let (sagas, resumed, owned) = (Vec::new(), Vec::new(), Vec::new());
-                    let _ = self.channels.wanted.send(Wanted { sagas, resumed, owned, acquitted });
-                }
+                let (sagas, resumed, owned) = (Vec::new(), Vec::new(), Vec::new());
+                let _ = self.channels.wanted.send(Wanted { sagas, resumed, owned, acquitted });
             }
             Input::Drain(shards, told) => {
                 self.draining.extend(&shards);

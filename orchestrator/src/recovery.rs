@@ -23,8 +23,8 @@ pub(crate) struct Wanted {
     pub resumed: Vec<SagaId>,
     /// The shards that this instance owns, with their epochs.
     pub owned: Vec<(i16, i64)>,
-    /// Sagas that somebody else took over while this instance only slept: they did not kill it.
-    pub acquitted: Vec<SagaId>,
+    /// Shards that somebody else took over while this instance only slept: nothing in them killed it.
+    pub acquitted: Vec<i16>,
 }
 
 /// Sagas that were asked for.
@@ -69,8 +69,8 @@ pub(crate) async fn run(
     }
 }
 
-async fn acquit(pool: &PgPool, sagas: &[SagaId]) -> sqlx::Result<()> {
-    resume::acquit(&mut *pool.acquire().await?, sagas).await
+async fn acquit(pool: &PgPool, shards: &[i16]) -> sqlx::Result<()> {
+    resume::acquit(&mut *pool.acquire().await?, shards).await
 }
 
 async fn load(

@@ -19,10 +19,11 @@ static COUNT: Statement<(Vec<Uuid>, Vec<i16>, Vec<i64>), (Uuid, i32)> = Statemen
      returning s.saga_id, s.resumes",
 );
 
-static ACQUIT: Statement<(Vec<Uuid>,)> = Statement::new(
+static ACQUIT: Statement<(Vec<i16>,)> = Statement::new(
     "update orchestrator.saga s set resumes = 0 \
-     from (select saga_id from orchestrator.saga where saga_id = any ($1) and not ended order by saga_id for update) a \
-     where s.saga_id = a.saga_id and s.resumes > 0",
+     from (select saga_id from orchestrator.saga where shard_id = any ($1) and not ended and resumes > 0 \
+           order by saga_id for update) a \
+     where s.saga_id = a.saga_id",
 );
 
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
@@ -44,11 +45,10 @@ pub async fn count(
     Ok(rows.into_iter().map(|(id, resumes)| (SagaId::from_uuid(id), resumes)).collect())
 }
 
-/// Counts nothing against sagas whose owner was thought dead and is not.
+/// Counts nothing against the sagas of shards whose owner was thought dead and is not.
 ///
 /// # Errors
 /// What the database said.
-pub async fn acquit(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<()> {
-    let ids = sagas.iter().map(|s| s.uuid()).collect();
-    ACQUIT.run(connection, (ids,)).await.map(|_| ())
+pub async fn acquit(connection: &mut PgConnection, shards: &[i16]) -> sqlx::Result<()> {
+    ACQUIT.run(connection, (shards.to_vec(),)).await.map(|_| ())
 }
