@@ -10,6 +10,7 @@ pub mod audit;
 mod cli;
 pub mod cluster;
 pub mod data_dir;
+mod database_urls;
 pub mod demo;
 mod health;
 mod host;

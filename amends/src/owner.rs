@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::{
     cli::remark,
+    database_urls::DatabaseUrls,
     host::{Stops, Usage},
     provision,
 };
@@ -28,27 +29,8 @@ Examples:
   amends provision --payment-database-url postgres://amends_owner@db/payments --simulator-database-url postgres://amends_owner@db/simulator"
 )]
 pub(crate) struct Provision {
-    /// The orchestrator's
-    #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    orchestrator_database_url: Option<Secret>,
-    /// order-svc's
-    #[arg(long, env = "AMENDS_ORDER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    order_database_url: Option<Secret>,
-    /// inventory-svc's
-    #[arg(long, env = "AMENDS_INVENTORY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    inventory_database_url: Option<Secret>,
-    /// risk-svc's
-    #[arg(long, env = "AMENDS_RISK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    risk_database_url: Option<Secret>,
-    /// payment-svc's
-    #[arg(long, env = "AMENDS_PAYMENT_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    payment_database_url: Option<Secret>,
-    /// The provider simulator's [default: payment-svc's, for payment-svc's role]
-    #[arg(long, env = "AMENDS_SIMULATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    simulator_database_url: Option<Secret>,
-    /// ledger-svc's
-    #[arg(long, env = "AMENDS_LEDGER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    ledger_database_url: Option<Secret>,
+    #[command(flatten)]
+    urls: DatabaseUrls,
     /// notification-svc's
     #[arg(long, env = "AMENDS_NOTIFICATION_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     notification_database_url: Option<Secret>,
@@ -80,18 +62,18 @@ impl Provision {
     fn wanted(&self) -> Vec<(Schema, &Secret)> {
         // Without a database of its own the simulator works on payment-svc's, as payment-svc.
         let guest = Schema { role: payment_svc::SCHEMA.role, ..payment_svc::SIMULATOR_SCHEMA };
-        let (simulator, book) = match &self.simulator_database_url {
+        let (simulator, book) = match &self.urls.simulator_database_url {
             Some(url) => (payment_svc::SIMULATOR_SCHEMA, Some(url)),
-            None => (guest, self.payment_database_url.as_ref()),
+            None => (guest, self.urls.payment_database_url.as_ref()),
         };
         [
-            (orchestrator::SCHEMA, self.orchestrator_database_url.as_ref()),
-            (order_svc::SCHEMA, self.order_database_url.as_ref()),
-            (inventory_svc::SCHEMA, self.inventory_database_url.as_ref()),
-            (risk_svc::SCHEMA, self.risk_database_url.as_ref()),
-            (payment_svc::SCHEMA, self.payment_database_url.as_ref()),
+            (orchestrator::SCHEMA, self.urls.orchestrator_database_url.as_ref()),
+            (order_svc::SCHEMA, self.urls.order_database_url.as_ref()),
+            (inventory_svc::SCHEMA, self.urls.inventory_database_url.as_ref()),
+            (risk_svc::SCHEMA, self.urls.risk_database_url.as_ref()),
+            (payment_svc::SCHEMA, self.urls.payment_database_url.as_ref()),
             (simulator, book),
-            (ledger_svc::SCHEMA, self.ledger_database_url.as_ref()),
+            (ledger_svc::SCHEMA, self.urls.ledger_database_url.as_ref()),
             (notification_svc::SCHEMA, self.notification_database_url.as_ref()),
         ]
         .into_iter()

@@ -7,14 +7,8 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chassis::{
-    database::Schema,
     grpc::{self, Callee},
     testbed::variable,
-};
-use proto::{
-    inventory::v1::{RestockRequest, inventory_client::InventoryClient},
-    money::Money,
-    order::v1::{SetPriceRequest, catalog_client::CatalogClient},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,7 +19,7 @@ use crate::{
     chaos::QUICK,
     process::{Launch, Process, folder},
     proxy::Proxy,
-    stack::{Databases, Member},
+    stack::{Databases, Member, Outfit, sell},
     till::Client,
 };
 
@@ -55,38 +49,13 @@ pub struct House {
     ground: Ground,
     folder: PathBuf,
     /// In front of the database of each member.
-    doors: BTreeMap<Member, (Arc<Proxy>, String)>,
+    doors: BTreeMap<Member, (Arc<Proxy>, (&'static str, String))>,
     pub amqp: Proxy,
     amqp_url: String,
     pub redis: Proxy,
     redis_url: String,
     addresses: BTreeMap<Member, (String, String)>,
     processes: BTreeMap<Member, Process>,
-}
-
-/// The schema whose database is a member's own.
-const fn schema(member: Member) -> &'static Schema {
-    match member {
-        Member::Order => &order_svc::SCHEMA,
-        Member::Inventory => &inventory_svc::SCHEMA,
-        Member::Risk => &risk_svc::SCHEMA,
-        Member::Payment => &payment_svc::SCHEMA,
-        Member::Ledger => &ledger_svc::SCHEMA,
-        Member::Notification => &notification_svc::SCHEMA,
-        Member::Orchestrator(_) => &orchestrator::SCHEMA,
-    }
-}
-
-const fn variable_of(member: Member) -> &'static str {
-    match member {
-        Member::Order => "AMENDS_ORDER_DATABASE_URL",
-        Member::Inventory => "AMENDS_INVENTORY_DATABASE_URL",
-        Member::Risk => "AMENDS_RISK_DATABASE_URL",
-        Member::Payment => "AMENDS_PAYMENT_DATABASE_URL",
-        Member::Ledger => "AMENDS_LEDGER_DATABASE_URL",
-        Member::Notification => "AMENDS_NOTIFICATION_DATABASE_URL",
-        Member::Orchestrator(_) => "AMENDS_ORCHESTRATOR_DATABASE_URL",
-    }
 }
 
 impl House {
@@ -143,46 +112,23 @@ impl House {
     /// How a member is started. Its proxy is there from now on.
     pub async fn launch(&mut self, member: Member) -> Launch {
         if !self.doors.contains_key(&member) {
-            let (proxy, url) = Proxy::in_front_of(&self.databases.url(schema(member))).await;
-            self.doors.insert(member, (Arc::new(proxy), url));
+            // The first is the member's own; the provider's book is not taken down with payment-svc's.
+            let (name, url) = self.databases.variables(member).remove(0);
+            let (proxy, url) = Proxy::in_front_of(&url).await;
+            self.doors.insert(member, (Arc::new(proxy), (name, url)));
         }
         let (grpc, http) = self
             .addresses
             .get(&member)
             .cloned()
             .unwrap_or_else(|| ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()));
-        let mut environment: Vec<(String, String)> =
-            QUICK.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut set = |name: &str, value: String| environment.push((name.to_owned(), value));
-        set(variable_of(member), self.doors[&member].1.clone());
-        set("AMENDS_AMQP_URL", self.amqp_url.clone());
-        set("AMENDS_AMQP_PREFIX", format!("{}.", self.databases.prefix()));
-        set("AMENDS_REDIS_URL", self.redis_url.clone());
-        set("AMENDS_REDIS_PREFIX", format!("{}:", self.databases.prefix()));
-        match member {
-            Member::Payment => {
-                // The provider's own, which is not taken down with payment-svc's.
-                set("AMENDS_SIMULATOR_DATABASE_URL", self.databases.url(&payment_svc::SIMULATOR_SCHEMA));
-            }
-            Member::Notification => {
-                set("AMENDS_NOTIFICATION_OUTBOX_DIR", self.folder.join("letters").display().to_string());
-            }
-            Member::Orchestrator(_) => {
-                for (service, name) in [
-                    (Member::Order, "AMENDS_ORDER_URL"),
-                    (Member::Inventory, "AMENDS_INVENTORY_URL"),
-                    (Member::Risk, "AMENDS_RISK_URL"),
-                    (Member::Payment, "AMENDS_PAYMENT_URL"),
-                    (Member::Ledger, "AMENDS_LEDGER_URL"),
-                ] {
-                    if let Some((address, _)) = self.addresses.get(&service) {
-                        set(name, format!("http://{address}"));
-                    }
-                }
-            }
-            _ => {}
-        }
-        self.ground.environment.iter().for_each(|(name, value)| set(name, value.clone()));
+        let (amqp, redis) = (self.amqp_url.as_str(), self.redis_url.as_str());
+        let outfit = Outfit { databases: &self.databases, amqp, redis, folder: &self.folder };
+        let mut environment = outfit.of(member, |service| Some(self.addresses.get(&service)?.0.as_str()));
+        let own = &self.doors[&member].1;
+        let quick = QUICK.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let more = quick.chain([own.clone()]).chain(self.ground.environment.iter().cloned());
+        environment.extend(more.map(|(name, value)| (name.to_owned(), value)));
         let arguments: Vec<String> =
             [member.service(), "--grpc-listen", &grpc, "--http-listen", &http].map(str::to_owned).to_vec();
         let label = std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| format!("{:<14}", member.to_string()));
@@ -209,11 +155,8 @@ impl House {
 
     /// Goods with a price.
     pub async fn stock_up(&self) {
-        let unit_price = Some(Money { minor_units: 1000, currency_code: "EUR".into() });
-        let price = SetPriceRequest { sku: "P1001".into(), title: "P1001".into(), unit_price };
-        CatalogClient::new(self.callee(Member::Order)).set_price(price).await.unwrap();
-        let restock = RestockRequest { request_id: "first".into(), sku: "P1001".into(), quantity: 1_000_000 };
-        InventoryClient::new(self.callee(Member::Inventory)).restock(restock).await.unwrap();
+        let doors = (self.callee(Member::Order), self.callee(Member::Inventory));
+        sell(&doors, "P1001", 1000, 1_000_000).await;
     }
 
     /// A client of every orchestrator that was ever opened.

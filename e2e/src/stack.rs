@@ -4,6 +4,7 @@
 //! started again on the address it had. Read next: `stack/databases.rs`, then `chaos.rs`, which is unkind to it.
 
 mod databases;
+mod outfit;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,7 @@ use std::{
 use chassis::{grpc, grpc::Callee, testbed::variable};
 
 pub use databases::Databases;
+pub(crate) use outfit::Outfit;
 use proto::{
     inventory::v1::{RestockRequest, inventory_client::InventoryClient},
     money::Money,
@@ -155,36 +157,17 @@ impl Stack {
     }
 
     fn launch(&self, member: Member) -> Launch {
-        let mut environment = self.options.environment.clone();
-        let mut set = |name: &str, value: String| environment.push((name.to_owned(), value));
-        set("AMENDS_AMQP_URL", variable("AMENDS_TEST_AMQP_URL"));
-        set("AMENDS_AMQP_PREFIX", format!("{}.", self.databases.prefix()));
-        set("AMENDS_REDIS_URL", variable("AMENDS_TEST_REDIS_URL"));
-        set("AMENDS_REDIS_PREFIX", format!("{}:", self.databases.prefix()));
-        for (name, url) in self.databases.variables(member) {
-            set(name, url);
-        }
+        let (amqp, redis) = (variable("AMENDS_TEST_AMQP_URL"), variable("AMENDS_TEST_REDIS_URL"));
+        let folder = self.options.folder.as_path();
+        let outfit = Outfit { databases: &self.databases, amqp: &amqp, redis: &redis, folder };
+        let mut environment = outfit.of(member, |service| Some(self.address(service)));
+        environment.extend(self.options.environment.iter().cloned());
         let (grpc, http) = listen(member, self.options.ports);
-        let folder = self.options.folder.join(member.to_string()).display().to_string();
         let mut arguments = vec![member.service().to_owned()];
-        match member {
-            Member::Orchestrator(n) => {
-                for (service, name) in [
-                    (Member::Order, "AMENDS_ORDER_URL"),
-                    (Member::Inventory, "AMENDS_INVENTORY_URL"),
-                    (Member::Risk, "AMENDS_RISK_URL"),
-                    (Member::Payment, "AMENDS_PAYMENT_URL"),
-                    (Member::Ledger, "AMENDS_LEDGER_URL"),
-                ] {
-                    set(name, format!("http://{}", self.address(service)));
-                }
-                // The first keeps its id and takes its shards again at once; from the others they move by lease.
-                if n == 1 {
-                    arguments.extend(["--data-dir".to_owned(), folder]);
-                }
-            }
-            Member::Notification => set("AMENDS_NOTIFICATION_OUTBOX_DIR", folder),
-            _ => {}
+        // The first keeps its id and takes its shards again at once; from the others they move by lease.
+        if member == Member::Orchestrator(1) {
+            arguments
+                .extend(["--data-dir".to_owned(), folder.join(member.to_string()).display().to_string()]);
         }
         arguments.extend(["--grpc-listen".into(), grpc, "--http-listen".into(), http]);
         let label = self.options.tail.then(|| format!("{:<14}", member.to_string()));
@@ -268,13 +251,9 @@ impl Stack {
 
     /// Two goods, a thousand of each: P1001 at 10.00 EUR, and P2001 at 9,000.00 EUR, which with its tax wants a review.
     pub async fn furnish(&self) {
+        let doors = (self.callee(Member::Order), self.callee(Member::Inventory));
         for (sku, minor_units) in [("P1001", 1000), ("P2001", 900_000)] {
-            let unit_price = Some(Money { minor_units, currency_code: "EUR".into() });
-            let price = SetPriceRequest { sku: sku.into(), title: sku.into(), unit_price };
-            CatalogClient::new(self.callee(Member::Order)).set_price(price).await.unwrap();
-            let request_id = format!("first-{sku}");
-            let restock = RestockRequest { request_id, sku: sku.into(), quantity: 1000 };
-            InventoryClient::new(self.callee(Member::Inventory)).restock(restock).await.unwrap();
+            sell(&doors, sku, minor_units, 1000).await;
         }
     }
 
@@ -329,4 +308,13 @@ fn listen(member: Member, ports: Ports) -> (String, String) {
         Ports::Any => ("127.0.0.1:0".into(), "127.0.0.1:0".into()),
         Ports::Documented => (free(member.documented_port()), free(member.documented_port() + 1000)),
     }
+}
+
+/// Puts a good on sale: its price in EUR, and this much of it. May be done again. `doors`: order-svc's and inventory-svc's.
+pub(crate) async fn sell(doors: &(Callee, Callee), sku: &str, minor_units: i64, quantity: i64) {
+    let unit_price = Some(Money { minor_units, currency_code: "EUR".into() });
+    let price = SetPriceRequest { sku: sku.into(), title: sku.into(), unit_price };
+    CatalogClient::new(doors.0.clone()).set_price(price).await.unwrap();
+    let restock = RestockRequest { request_id: format!("first-{sku}"), sku: sku.into(), quantity };
+    InventoryClient::new(doors.1.clone()).restock(restock).await.unwrap();
 }

@@ -221,22 +221,10 @@ pub async fn bury(connection: &mut PgConnection, dead: &[(Uuid, i64)]) -> sqlx::
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn id(n: u128) -> Uuid {
-        Uuid::from_u128(n)
-    }
-
-    fn look(owners: &[Option<u128>], instances: &[u128]) -> Look {
-        Look {
-            instances: instances.iter().map(|n| (id(*n), (1, vec![]))).collect(),
-            shards: owners
-                .iter()
-                .zip(0..)
-                .map(|(owner, shard)| ShardRow { shard, owner: owner.map(id), released: true, epoch: 1 })
-                .collect(),
-        }
-    }
+    use super::{
+        plan::tests::{id, look},
+        *,
+    };
 
     #[test]
     fn a_lease_lapses_only_by_time_that_was_watched() {

@@ -24,6 +24,7 @@ use crate::{
     audit::{self, Listed, Options, Progress, Report, Room, Sources},
     cluster::{self, Cluster},
     data_dir::{self, DataDir},
+    database_urls::DatabaseUrls,
     host,
     postgres::Place,
     provision,
@@ -77,27 +78,8 @@ struct Databases {
     /// One database that holds every schema, and a role that may read them all
     #[arg(long, value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
-    /// The orchestrator's
-    #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    orchestrator_database_url: Option<Secret>,
-    /// order-svc's
-    #[arg(long, env = "AMENDS_ORDER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    order_database_url: Option<Secret>,
-    /// inventory-svc's
-    #[arg(long, env = "AMENDS_INVENTORY_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    inventory_database_url: Option<Secret>,
-    /// risk-svc's
-    #[arg(long, env = "AMENDS_RISK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    risk_database_url: Option<Secret>,
-    /// payment-svc's
-    #[arg(long, env = "AMENDS_PAYMENT_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    payment_database_url: Option<Secret>,
-    /// The provider simulator's [default: payment-svc's]
-    #[arg(long, env = "AMENDS_SIMULATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    simulator_database_url: Option<Secret>,
-    /// ledger-svc's
-    #[arg(long, env = "AMENDS_LEDGER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    ledger_database_url: Option<Secret>,
+    #[command(flatten)]
+    urls: DatabaseUrls,
 }
 
 /// Why there is no verdict.
@@ -128,17 +110,20 @@ impl NoVerdict {
 impl Databases {
     fn of(&self, room: Room) -> (Option<&Secret>, &'static str) {
         match room {
-            Room::Orchestrator => (self.orchestrator_database_url.as_ref(), "--orchestrator-database-url"),
-            Room::Orders => (self.order_database_url.as_ref(), "--order-database-url"),
-            Room::Inventory => (self.inventory_database_url.as_ref(), "--inventory-database-url"),
-            Room::Risk => (self.risk_database_url.as_ref(), "--risk-database-url"),
-            Room::Payments => (self.payment_database_url.as_ref(), "--payment-database-url"),
+            Room::Orchestrator => {
+                (self.urls.orchestrator_database_url.as_ref(), "--orchestrator-database-url")
+            }
+            Room::Orders => (self.urls.order_database_url.as_ref(), "--order-database-url"),
+            Room::Inventory => (self.urls.inventory_database_url.as_ref(), "--inventory-database-url"),
+            Room::Risk => (self.urls.risk_database_url.as_ref(), "--risk-database-url"),
+            Room::Payments => (self.urls.payment_database_url.as_ref(), "--payment-database-url"),
             Room::Simulator => {
                 // As payment-svc finds it.
-                let url = self.simulator_database_url.as_ref().or(self.payment_database_url.as_ref());
+                let url =
+                    self.urls.simulator_database_url.as_ref().or(self.urls.payment_database_url.as_ref());
                 (url, "--simulator-database-url")
             }
-            Room::Ledger => (self.ledger_database_url.as_ref(), "--ledger-database-url"),
+            Room::Ledger => (self.urls.ledger_database_url.as_ref(), "--ledger-database-url"),
         }
     }
 

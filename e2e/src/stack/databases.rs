@@ -64,7 +64,7 @@ impl Databases {
     }
 
     /// What a member is told.
-    pub(super) fn variables(&self, member: Member) -> Vec<(&'static str, String)> {
+    pub(crate) fn variables(&self, member: Member) -> Vec<(&'static str, String)> {
         match member {
             Member::Order => vec![("AMENDS_ORDER_DATABASE_URL", self.url(&order_svc::SCHEMA))],
             Member::Inventory => vec![("AMENDS_INVENTORY_DATABASE_URL", self.url(&inventory_svc::SCHEMA))],

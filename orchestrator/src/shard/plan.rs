@@ -54,18 +54,18 @@ pub fn plan(me: Uuid, mine: &[i16], look: &Look, alive: impl Fn(Uuid) -> bool) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn id(n: u128) -> Uuid {
+    pub(in crate::shard) fn id(n: u128) -> Uuid {
         Uuid::from_u128(n)
     }
 
-    fn look(owners: &[Option<u128>], instances: &[u128]) -> Look {
+    pub(in crate::shard) fn look(owners: &[Option<u128>], instances: &[u128]) -> Look {
         Look {
             instances: instances.iter().map(|n| (id(*n), (1, vec![]))).collect(),
             shards: owners
