@@ -6,7 +6,10 @@
 mod shape;
 mod table;
 
-use chassis::bus::{Exchange, Message, header};
+use chassis::{
+    bus::{Exchange, Message, header},
+    seeded::{self, Bug},
+};
 use proto::{
     inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
     risk::v1 as risk, step::StepHeader,
@@ -138,7 +141,10 @@ impl Kind for OrderSaga {
                 order_id,
                 customer_id: input.customer_id,
                 merchant_id: input.merchant_id,
-                amount: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                amount: Some(proto::money::Money {
+                    minor_units: if seeded::is(Bug::ChargedWithoutTax) { input.subtotal } else { input.total },
+                    currency_code: input.currency,
+                }),
                 method: Some(payment::charge_item::Method::Card(payment::CardMethod {
                     token: input.card_token,
                 })),
@@ -323,6 +329,7 @@ fn project(definition: &Definition, state: &State) -> Projection {
     let done = |stage| stage_time(definition, state, stage).is_some();
     let (status, reason) = match state.phase {
         Phase::Ended(Outcome::Completed) => ("COMPLETED", String::new()),
+        Phase::Ended(_) if seeded::is(Bug::CompletedInWordOnly) => ("COMPLETED", turned),
         Phase::Ended(Outcome::Compensated) => ("CANCELLED", turned),
         Phase::Forward | Phase::Back => {
             let reason = state.parked.as_ref().map(|p| p.reason.clone()).unwrap_or(turned);
