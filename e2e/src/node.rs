@@ -62,12 +62,8 @@ async fn pool(ground: &Ground, schema: &database::Schema, stop: &Stop) -> PgPool
 }
 
 async fn pool_at(url: String, schema: &database::Schema, stop: &Stop) -> PgPool {
-    let options = database::Options {
-        url,
-        application: schema.role.to_owned(),
-        connections: 4,
-        allow_unsafe: false,
-    };
+    let options =
+        database::Options { url, application: schema.role.to_owned(), connections: 4, allow_unsafe: false };
     database::open(&options, stop).await.unwrap()
 }
 

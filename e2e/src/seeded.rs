@@ -16,6 +16,7 @@ mod trial;
 use amends::audit::Invariant::{self, I1, I2, I3, I4, I5, I6, I7, I8, I9, I10};
 use chassis::seeded::Bug;
 
+pub use scene::Found;
 pub use trial::{Trial, Verdict, run, table, trial};
 
 macro_rules! provocations {

@@ -4,21 +4,15 @@ use std::time::Duration;
 
 use chassis::testbed::variable;
 use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
-use proto::order::v1::Order;
 
-use super::scene::{Scene, id};
-use crate::{Builder, BusKind, Kind, Spec};
+use super::{
+    money::slow,
+    scene::{Scene, id},
+};
+use crate::{Builder, BusKind, Kind};
 
 /// Nobody needs the ledger but for this event: the order is cancelled before anything is booked.
 const ANNOUNCED: &str = "exists (select from payments.attempt where state = 'REFUNDED')";
-
-/// An order whose provider takes its time.
-async fn slow(scene: &mut Scene) -> Order {
-    let order = scene.sell(&Spec::of(1).token("tok_slow")).await;
-    let waits = "exists (select from orchestrator.saga where state = 'WAITING')";
-    scene.until(waits).await;
-    order
-}
 
 pub(super) async fn ledger_away() -> Scene {
     let mut scene = Scene::new().await;
@@ -26,6 +20,7 @@ pub(super) async fn ledger_away() -> Scene {
     let role = ledger_svc::SCHEMA.role;
     scene.run(&format!("revoke insert on ledger.transaction from {role}")).await;
     scene.world.cancel(&order.order_id).await.unwrap();
+    scene.settle().await;
     scene.until(ANNOUNCED).await;
     let tried =
         "not exists (select from payments.outbox where routing_key = 'payment.refunded' and attempt = 0)";
@@ -46,6 +41,7 @@ pub(super) async fn unroutable() -> Scene {
     let channel = broker.create_channel().await.unwrap();
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
     scene.world.cancel(&order.order_id).await.unwrap();
+    scene.settle().await;
     scene.until(ANNOUNCED).await;
     let tried = "not exists (select from payments.outbox where routing_key = 'payment.refunded' and not_before is null)";
     scene.until(tried).await;
@@ -79,6 +75,7 @@ pub(super) async fn poison_command() -> Scene {
     let role = inventory_svc::SCHEMA.role;
     scene.run(&format!("revoke update on inventory.reservation from {role}")).await;
     scene.world.cancel(&order.order_id).await.unwrap();
+    scene.settle().await;
     let tried = "orchestrator.outbox where routing_key = 'inventory' and attempt > 0";
     scene.until(&format!("exists (select from {tried})")).await;
     scene

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use proto::ledger::v1::CloseAccountRequest;
+use proto::{ledger::v1::CloseAccountRequest, order::v1::Order};
 
-use super::scene::{Scene, id};
+use super::scene::{Scene, id, impatient};
 use crate::Spec;
 
 pub(super) async fn sale() -> Scene {
@@ -37,14 +37,18 @@ pub(super) async fn taken_back() -> Scene {
 }
 
 pub(super) async fn lost_charge() -> Scene {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::with(impatient).await;
     scene.sell_to_the_end(&Spec::of(1).token("tok_timeout_after")).await;
     scene
 }
 
 pub(super) async fn lost_charge_cancelled() -> Scene {
     // Late enough for the cancel to come first.
-    let mut scene = Scene::with(|settings| settings.payment.look = Duration::from_secs(3)).await;
+    let mut scene = Scene::with(|settings| {
+        impatient(settings);
+        settings.payment.look = Duration::from_secs(3);
+    })
+    .await;
     let order = scene.sell(&Spec::of(1).token("tok_timeout_after")).await;
     scene.until("exists (select from payments.attempt where state = 'IN_DOUBT')").await;
     scene.world.cancel(&order.order_id).await.unwrap();
@@ -53,7 +57,11 @@ pub(super) async fn lost_charge_cancelled() -> Scene {
 }
 
 pub(super) async fn late_money() -> Scene {
-    let mut scene = Scene::with(|settings| settings.payment.sends = 1).await;
+    let mut scene = Scene::with(|settings| {
+        impatient(settings);
+        settings.payment.sends = 1;
+    })
+    .await;
     let order = scene.sell_to_the_end(&Spec::of(1).token("tok_never_answers")).await;
     scene.until(&format!("(select ended from orchestrator.saga where saga_id = '{}')", id(&order))).await;
     scene.run("update simulator.charge set state = 'CHARGED', effect_time = now()").await;
@@ -61,8 +69,17 @@ pub(super) async fn late_money() -> Scene {
     scene
 }
 
+/// An order whose provider takes its time.
+pub(super) async fn slow(scene: &mut Scene) -> Order {
+    let order = scene.sell(&Spec::of(1).token("tok_slow")).await;
+    scene.until("exists (select from orchestrator.saga where state = 'WAITING')").await;
+    order
+}
+
 pub(super) async fn settled() -> Scene {
     let mut scene = Scene::new().await;
-    scene.sell_to_the_end(&Spec::of(1).token("tok_slow")).await;
+    let order = slow(&mut scene).await;
+    scene.settle().await;
+    scene.ends(&order).await;
     scene
 }

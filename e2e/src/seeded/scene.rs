@@ -16,9 +16,9 @@ use crate::{Builder, BusKind, Spec, World};
 /// round, and a rung of the ladder.
 const REST: Duration = Duration::from_millis(3500);
 /// What a bug keeps moving is judged all the same after this.
-const REST_AT_MOST: Duration = Duration::from_secs(10);
+const REST_AT_MOST: Duration = Duration::from_secs(15);
 /// How long what is found may take to be what it has to be.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Changes whenever anything moves in any database of a world.
 const MOTION: &str = "select concat_ws(' ', \
@@ -43,15 +43,22 @@ pub(super) struct Scene {
     waits: bool,
 }
 
-/// Quick worlds, and slow enough for a busy machine.
+/// A provider that is soon given up on.
+pub(super) fn impatient(settings: &mut amends::stack::Settings) {
+    settings.payment.patience = Duration::from_millis(400);
+    settings.payment.call_timeout = Duration::from_millis(600);
+    settings.payment.horizon = Duration::from_millis(1500);
+}
+
+/// Quick worlds, and slow enough for a busy machine. What the provider settles later is settled by [`Scene::settle`].
 fn quick(builder: Builder) -> Builder {
     builder.settings(|settings| {
-        settings.payment.patience = Duration::from_millis(400);
-        settings.payment.call_timeout = Duration::from_millis(600);
-        settings.payment.horizon = Duration::from_millis(1500);
+        settings.payment.patience = Duration::from_millis(1500);
+        settings.payment.call_timeout = Duration::from_secs(2);
+        settings.payment.horizon = Duration::from_secs(4);
         settings.payment.poll = Duration::from_millis(50);
-        settings.payment.simulator.slow = Duration::from_secs(1);
-        settings.payment.simulator.hang = Duration::from_secs(2);
+        settings.payment.simulator.slow = Duration::from_secs(3600);
+        settings.payment.simulator.hang = Duration::from_secs(3);
         settings.orchestrator.answer_after = Duration::from_secs(2);
     })
 }
@@ -67,10 +74,7 @@ impl Scene {
         Self::built(Builder::new(BusKind::Local), change).await
     }
 
-    pub(super) async fn built(
-        builder: Builder,
-        change: impl FnOnce(&mut amends::stack::Settings),
-    ) -> Self {
+    pub(super) async fn built(builder: Builder, change: impl FnOnce(&mut amends::stack::Settings)) -> Self {
         let world = quick(builder).settings(change).start().await;
         let database = world.ground.database.connect().await;
         Self { world, database, acknowledged: String::new(), waits: false }
@@ -101,13 +105,20 @@ impl Scene {
         }
     }
 
-    /// Waits for a condition, in SQL, that a bug may keep from coming true.
+    /// Waits for a condition, in SQL, that a bug may keep from coming true: with one planted, until nothing moves.
     pub(super) async fn hope_for(&mut self, condition: &str) {
-        let patience = if seeded::planted().is_some() { REST_AT_MOST } else { PATIENCE };
-        let limit = Instant::now() + patience;
-        while Instant::now() < limit && !self.is(condition).await {
+        if seeded::planted().is_none() {
+            return self.until(condition).await;
+        }
+        let mut motion = Motion::new();
+        while !self.is(condition).await && !motion.is_over(&mut self.database).await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The provider's slow charges are made.
+    pub(super) async fn settle(&mut self) {
+        self.run("update simulator.charge set effect_time = now() where state = 'PENDING'").await;
     }
 
     /// Another connection of the owner, for holding something.
@@ -149,27 +160,25 @@ impl Scene {
     /// Waits for the end of an order, or until it is parked.
     pub(super) async fn ends(&mut self, order: &Order) {
         let id = id(order);
-        self.hope_for(&format!(
-            "exists (select from orchestrator.saga where saga_id = '{id}' and (ended or state = 'PARKED'))"
-        ))
-        .await;
+        let state = "ended or state = 'PARKED'";
+        self.hope_for(&format!("(select {state} from orchestrator.saga where saga_id = '{id}')")).await;
+    }
+
+    /// Waits for the end of all orders.
+    pub(super) async fn all_end(&mut self) {
+        self.hope_for("not exists (select from orchestrator.saga where not ended)").await;
     }
 
     async fn rest(&mut self) {
-        let limit = Instant::now() + REST_AT_MOST;
-        let (mut since, mut last) = (Instant::now(), String::new());
-        while Instant::now() < limit && since.elapsed() < REST {
-            let now: String = sqlx::query_scalar(MOTION).fetch_one(&mut self.database).await.unwrap();
-            if now != last {
-                (since, last) = (Instant::now(), now);
-            }
+        let mut motion = Motion::new();
+        while !motion.is_over(&mut self.database).await {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 
-    /// Lets it come to rest and judges it; again for a while when what is found is not yet what it has to be.
-    pub(super) async fn judge(mut self, is_it: impl Fn(&Found) -> bool) -> Found {
-        if seeded::planted().is_some() {
+    /// Judges it, at rest if that matters; again for a while when what is found is not yet what it has to be.
+    pub(super) async fn judge(mut self, rest: bool, is_it: impl Fn(&Found) -> bool) -> Found {
+        if rest {
             self.rest().await;
         }
         let file = crate::process::folder("told").join("acknowledged.jsonl");
@@ -196,6 +205,29 @@ impl Scene {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
+    }
+}
+
+/// Whether anything moves.
+struct Motion {
+    began: Instant,
+    since: Instant,
+    last: String,
+}
+
+impl Motion {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { began: now, since: now, last: String::new() }
+    }
+
+    /// Whether nothing has moved for a while; or something has for so long that it may never end.
+    async fn is_over(&mut self, database: &mut PgConnection) -> bool {
+        let now: String = sqlx::query_scalar(MOTION).fetch_one(database).await.unwrap();
+        if now != self.last {
+            (self.since, self.last) = (Instant::now(), now);
+        }
+        self.since.elapsed() > REST || self.began.elapsed() > REST_AT_MOST
     }
 }
 

@@ -46,6 +46,16 @@ impl Trial {
         ["bug".to_owned(), place.to_string()].into_iter().chain(planted).collect()
     }
 
+    /// Whether what is only on its way could be taken for what the bug has done: an end that will come, money that will
+    /// be booked, a message that will be delivered.
+    fn needs_rest(&self) -> bool {
+        let comes_in_time = [Invariant::I2, Invariant::I5, Invariant::I9];
+        self.case().is_some_and(|case| {
+            comes_in_time.contains(&case.caught_by)
+                || case.besides.iter().any(|one| comes_in_time.contains(one))
+        })
+    }
+
     /// Whether what was found is what has to be found.
     fn is_as_it_should(&self, found: &Found) -> bool {
         let is = |id: &str, invariant: Invariant| invariant.id() == id;
@@ -99,7 +109,7 @@ pub async fn trial(place: usize, bug: Option<Bug>) -> String {
     bug.map(seeded::plant);
     let trial = Trial { provocation: Provocation::ALL[place], bug };
     let scene = trial.provocation.provoke().await;
-    let found = scene.judge(|found| trial.is_as_it_should(found)).await;
+    let found = scene.judge(trial.needs_rest(), |found| trial.is_as_it_should(found)).await;
     serde_json::to_string(&found).unwrap()
 }
 

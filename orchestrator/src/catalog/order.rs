@@ -142,7 +142,11 @@ impl Kind for OrderSaga {
                 customer_id: input.customer_id,
                 merchant_id: input.merchant_id,
                 amount: Some(proto::money::Money {
-                    minor_units: if seeded::is(Bug::ChargedWithoutTax) { input.subtotal } else { input.total },
+                    minor_units: if seeded::is(Bug::ChargedWithoutTax) {
+                        input.subtotal
+                    } else {
+                        input.total
+                    },
                     currency_code: input.currency,
                 }),
                 method: Some(payment::charge_item::Method::Card(payment::CardMethod {

@@ -218,9 +218,8 @@ fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
         .filter(|(_, (_, step))| step.back.sent_at().is_none() || !seeded::is(Bug::FinishedBeforeAnswers))
         .collect();
     // The command that declares the end goes last, and only when every other one was answered.
-    let (last, others): (Vec<_>, Vec<_>) = wanted
-        .into_iter()
-        .partition(|(_, (def, _))| def.declares_end() && !seeded::is(Bug::CancelSentFirst));
+    let (last, others): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|(_, (def, _))| def.declares_end() && !seeded::is(Bug::CancelSentFirst));
     let open = |step: &StepState| !matches!(step.back, Back::Parked { .. });
     let moves: Vec<_> =
         match others.iter().filter(|(_, (_, step))| open(step)).map(|(_, (def, _))| def.stage).max() {

@@ -17,7 +17,10 @@ fn nobody_but_the_scenarios_turns_seeded_bugs_on() {
         let manifest = manifests.iter().find(|manifest| manifest.path == path);
         manifest.is_some_and(|manifest| manifest.text.lines().any(|said| said.starts_with(line)))
     };
-    assert!(asks("chassis/Cargo.toml", "seeded-bugs = []"), "the feature has another name now: look here again");
+    assert!(
+        asks("chassis/Cargo.toml", "seeded-bugs = []"),
+        "the feature has another name now: look here again"
+    );
     assert!(asks("e2e/Cargo.toml", "chassis = {"), "the scenarios have no seeded bugs any more");
 }
 
@@ -32,17 +35,23 @@ fn strangers(manifest: &Source) -> Vec<Finding> {
     });
     strange
         .map(|(at, _)| {
-            Finding::new(&manifest.path, at + 1, format!("`{FEATURE}`: only e2e's own dependency turns it on"))
+            Finding::new(
+                &manifest.path,
+                at + 1,
+                format!("`{FEATURE}`: only e2e's own dependency turns it on"),
+            )
         })
         .collect()
 }
 
 #[test]
 fn a_stranger_is_found() {
-    let strange = |path: &str, text: &str| {
-        strangers(&Source { path: path.to_owned(), text: text.to_owned() }).len()
-    };
+    let strange =
+        |path: &str, text: &str| strangers(&Source { path: path.to_owned(), text: text.to_owned() }).len();
     assert_eq!(strange("chassis/Cargo.toml", "[features]\ndefault = [\"seeded-bugs\"]\nseeded-bugs = []"), 1);
-    assert_eq!(strange("amends/Cargo.toml", "chassis = { workspace = true, features = [\"seeded-bugs\"] }"), 1);
+    assert_eq!(
+        strange("amends/Cargo.toml", "chassis = { workspace = true, features = [\"seeded-bugs\"] }"),
+        1
+    );
     assert_eq!(strange("e2e/Cargo.toml", "chassis = { workspace = true, features = [\"seeded-bugs\"] }"), 0);
 }

@@ -123,7 +123,10 @@ fn document(case: &mut Case<'_>) {
     for document in bundle.documents.iter().filter(|document| is_open && document.back.is_some()) {
         let unanswered = |story: &Story| story.unanswered(&document.step);
         if let Some(step) = bundle.story.as_ref().and_then(unanswered) {
-            case.suspect(I5, &format!("its document is cancelled, and nobody has answered that {step} is taken back"));
+            case.suspect(
+                I5,
+                &format!("its document is cancelled, and nobody has answered that {step} is taken back"),
+            );
         }
     }
     if case.settled == Some(End::Completed) {

@@ -11,7 +11,7 @@ pub(crate) struct Bugs {
     #[arg(value_name = "TEXT")]
     only: Option<String>,
     /// Trials side by side
-    #[arg(long, default_value_t = 6, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N")]
     side_by_side: usize,
 }
 
