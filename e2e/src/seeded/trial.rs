@@ -106,7 +106,9 @@ impl fmt::Display for Verdict {
 
 /// In the process of a trial: plants, provokes, judges; what was found, as JSON.
 pub async fn trial(place: usize, bug: Option<Bug>) -> String {
-    bug.map(seeded::plant);
+    if let Some(bug) = bug {
+        seeded::plant(bug);
+    }
     let trial = Trial { provocation: Provocation::ALL[place], bug };
     let scene = trial.provocation.provoke().await;
     let found = scene.judge(trial.needs_rest(), |found| trial.is_as_it_should(found)).await;

@@ -71,6 +71,15 @@ fn stamp(ms: i64) -> prost_types::Timestamp {
     }
 }
 
+fn money(minor_units: i64, currency_code: String) -> Option<proto::money::Money> {
+    Some(proto::money::Money { minor_units, currency_code })
+}
+
+/// What an order's card is charged, tax included.
+fn charged(subtotal: i64, total: i64) -> i64 {
+    if seeded::is(Bug::ChargedWithoutTax) { subtotal } else { total }
+}
+
 /// When the stage was done, as far as the state knows.
 fn stage_time(definition: &Definition, state: &State, stage: usize) -> Option<i64> {
     let steps = || {
@@ -134,21 +143,14 @@ impl Kind for OrderSaga {
                 order_id,
                 customer_id: input.customer_id,
                 merchant_id: input.merchant_id,
-                amount: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                amount: money(input.total, input.currency),
             }),
             CHARGE => Call::Charge(payment::ChargeItem {
                 header,
                 order_id,
                 customer_id: input.customer_id,
                 merchant_id: input.merchant_id,
-                amount: Some(proto::money::Money {
-                    minor_units: if seeded::is(Bug::ChargedWithoutTax) {
-                        input.subtotal
-                    } else {
-                        input.total
-                    },
-                    currency_code: input.currency,
-                }),
+                amount: money(charged(input.subtotal, input.total), input.currency),
                 method: Some(payment::charge_item::Method::Card(payment::CardMethod {
                     token: input.card_token,
                 })),
@@ -157,7 +159,7 @@ impl Kind for OrderSaga {
                 header,
                 order_id,
                 merchant_id: input.merchant_id,
-                total: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                total: money(input.total, input.currency),
                 tax_minor: input.tax,
                 payment_id: self.earlier::<Charged>(state, CHARGE)?.payment_id,
             }),
