@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
+use crate::seeded::{self, Bug};
+
 /// The rungs of the retry ladder: how long a message that failed waits before it is tried again.
 pub const LADDER: [Duration; 5] = [
     Duration::from_secs(1),
@@ -214,7 +216,7 @@ async fn ask(handler: &dyn Handler, message: &Message) -> Verdict {
         .await
         .unwrap_or_else(|_| Verdict::Retry("the handler panicked".into()));
     span.record("outcome", verdict.as_str());
-    verdict
+    if seeded::is(Bug::AckBeforeCommit) { Verdict::Done } else { verdict }
 }
 
 fn consume_span(message: &Message) -> Span {

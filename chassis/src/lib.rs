@@ -3,7 +3,7 @@
 //! Where to look: [`database`] and [`sql`] (pool, migrations, checked statements), [`batcher`] (how a command gets its
 //! slice), [`barrier`] (at most once, never after its compensation), [`outbox`] and [`bus`] (reliable messages),
 //! [`grpc`] and [`http`] (a process's doors), [`breaker`], [`cache`] and [`limiter`] (over [`redis_link`] or alone),
-//! [`clock`], [`config`], [`telemetry`], [`stop`].
+//! [`clock`], [`config`], [`telemetry`], [`stop`]; and for proofs [`crash`] and [`seeded`].
 
 pub mod barrier;
 pub mod batcher;
@@ -19,6 +19,7 @@ pub mod http;
 pub mod limiter;
 pub mod outbox;
 pub mod redis_link;
+pub mod seeded;
 pub mod sql;
 pub mod stop;
 pub mod telemetry;

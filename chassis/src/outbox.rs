@@ -17,6 +17,7 @@ use crate::{
     bus::{Bus, Exchange, LADDER, Message, Published},
     crash,
     database::in_time,
+    seeded::{self, Bug},
     stop::Stop,
 };
 
@@ -108,7 +109,7 @@ impl Outbox {
     /// # Errors
     /// What the database said.
     pub async fn insert(&self, connection: &mut PgConnection, messages: &[Message]) -> sqlx::Result<()> {
-        if messages.is_empty() {
+        if messages.is_empty() || seeded::is(Bug::OutboxBesidesTheCommit) {
             return Ok(());
         }
         let columns = Columns::of(messages);
@@ -291,7 +292,10 @@ impl Runner {
     async fn sweep(&self) {
         match self.outbox.claim(&self.pool, self.options.sweep_age, Vec::new()).await {
             Ok(messages) if messages.is_empty() => {}
-            Ok(messages) => {
+            Ok(mut messages) => {
+                if seeded::is(Bug::CursorOutbox) {
+                    messages.retain(|message| seeded::is_behind_the_cursor(message.id));
+                }
                 metrics::counter!("amends_outbox_swept_total", "service" => self.outbox.source)
                     .increment(u64::try_from(messages.len()).unwrap_or(0));
                 self.relay(messages).await;
@@ -304,6 +308,9 @@ impl Runner {
         // A message may come by hand and by sweep: once in a batch is enough.
         let mut seen = HashSet::new();
         let messages: Vec<_> = messages.into_iter().filter(|m| seen.insert(m.id)).collect();
+        if seeded::is(Bug::OutboxRowDeletedFirst) {
+            self.settle(messages.iter().map(|m| m.id).collect(), Default::default()).await;
+        }
         crash::point("before publish");
         let outcomes = self.bus.publish(&messages).await;
         crash::point("after publish");
@@ -357,7 +364,7 @@ impl Runner {
         metrics::counter!("amends_outbox_dead_total", "service" => self.outbox.source).increment(1);
         let notice = message.dead_notice(why);
         let headers = serde_json::to_string(&notice.headers).unwrap_or_else(|_| "{}".into());
-        let tell = message.has_saga();
+        let tell = message.has_saga() && !seeded::is(Bug::DeadCommandWithoutSignal);
         let bury = sqlx::query(AssertSqlSafe(self.outbox.dead.clone()).into_sql_str())
             .bind(message.id)
             .bind(why)

@@ -24,6 +24,7 @@ mod meddle;
 mod node;
 pub mod process;
 pub mod proxy;
+pub mod seeded;
 pub mod stack;
 pub mod till;
 mod world;

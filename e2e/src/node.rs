@@ -58,12 +58,12 @@ pub(crate) async fn bind(address: Option<SocketAddr>) -> TcpListener {
 }
 
 async fn pool(ground: &Ground, schema: &database::Schema, stop: &Stop) -> PgPool {
-    let options = database::Options {
-        url: ground.database.url(schema),
-        application: schema.role.to_owned(),
-        connections: 4,
-        allow_unsafe: false,
-    };
+    pool_at(ground.database.url(schema), schema, stop).await
+}
+
+async fn pool_at(url: String, schema: &database::Schema, stop: &Stop) -> PgPool {
+    let options =
+        database::Options { url, application: schema.role.to_owned(), connections: 4, allow_unsafe: false };
     database::open(&options, stop).await.unwrap()
 }
 
@@ -149,7 +149,7 @@ pub(crate) async fn start_orchestrator(
     let listener = bind(None).await;
     let bus: Arc<dyn Bus> = ground.bus(&stop).await;
     let wiring = orchestrator::Wiring {
-        pool: pool(ground, &orchestrator::SCHEMA, &stop).await,
+        pool: pool_at(ground.orchestrator_url.clone(), &orchestrator::SCHEMA, &stop).await,
         bus,
         cache: cache(),
         limiter: Arc::new(LocalLimiter::new()),

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -16,7 +16,7 @@ use tokio::{
         TcpListener, TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
 };
 
@@ -37,6 +37,16 @@ pub enum CutAt {
     Before,
     /// It reaches the server, and its answer is lost.
     After,
+}
+
+/// How long the answer to a COMMIT is waited for that is then lost.
+const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What a connection's client is to hear of its COMMIT.
+#[derive(Default)]
+struct Answer {
+    is_lost: AtomicBool,
+    came: Notify,
 }
 
 struct Shared {
@@ -181,9 +191,10 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let answer = Answer::default();
         tokio::select! {
-            () = pass(from_client, to_server, &shared, true) => {}
-            () = pass(from_server, to_client, &shared, false) => {}
+            () = pass(from_client, to_server, &shared, &answer) => {}
+            () = pass_back(from_server, to_client, &shared, &answer) => {}
         }
     };
     tokio::select! {
@@ -192,31 +203,48 @@ async fn carry(client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, says: bool) {
+/// From the client to the server, where a COMMIT may be cut.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, answer: &Answer) {
     let mut manner = shared.manner.subscribe();
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let Ok(read @ 1..) = from.read(&mut bytes).await else { return };
         let _ = manner.wait_for(|manner| *manner != Manner::Swallow).await;
         let said = &bytes[..read];
-        let cut = if says && shared.marks.iter().any(|mark| contains(said, mark)) {
-            take_cut(shared)
-        } else {
-            None
-        };
+        let cut = if shared.marks.iter().any(|mark| contains(said, mark)) { take_cut(shared) } else { None };
         if cut == Some(CutAt::Before) {
             return;
+        }
+        if cut == Some(CutAt::After) {
+            answer.is_lost.store(true, Ordering::SeqCst);
         }
         if to.write_all(said).await.is_err() {
             return;
         }
         shared.passed.fetch_add(read as u64, Ordering::SeqCst);
         if cut == Some(CutAt::After) {
-            // The server has it, and works on it while its client is gone.
-            let _ = to.flush().await;
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            // The server has done it when it answers; if it hangs, it works on while its client is gone.
+            let _ = tokio::time::timeout(ANSWERS_WITHIN, answer.came.notified()).await;
             return;
         }
+    }
+}
+
+/// From the server to the client.
+async fn pass_back(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, answer: &Answer) {
+    let mut manner = shared.manner.subscribe();
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let Ok(read @ 1..) = from.read(&mut bytes).await else { return };
+        let _ = manner.wait_for(|manner| *manner != Manner::Swallow).await;
+        if answer.is_lost.load(Ordering::SeqCst) {
+            answer.came.notify_one();
+            continue;
+        }
+        if to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+        shared.passed.fetch_add(read as u64, Ordering::SeqCst);
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     Spec, eventually, eventually_within,
     meddle::{DoubledBus, Meddling, Record, meddle},
     node::{self, Kind, Node},
+    proxy::Proxy,
 };
 
 /// Which bus a world has.
@@ -44,6 +45,9 @@ pub enum BusKind {
 pub struct Ground {
     pub database: TestDatabase,
     pub settings: amends::stack::Settings,
+    /// In front of the orchestrators' database, if there is one.
+    pub proxy: Option<Proxy>,
+    pub(crate) orchestrator_url: String,
     local: Arc<LocalBus>,
     amqp: Option<String>,
     doubled: bool,
@@ -77,6 +81,7 @@ pub struct Builder {
     pub settings: amends::stack::Settings,
     meddling: Option<(Meddling, Record)>,
     doubled: bool,
+    behind_a_proxy: bool,
 }
 
 impl Builder {
@@ -92,7 +97,7 @@ impl Builder {
         settings.orchestrator.answer_after = Duration::from_secs(10);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
         settings.notification.notification_outbox_dir = outbox;
-        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false }
+        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false, behind_a_proxy: false }
     }
 
     #[must_use]
@@ -115,6 +120,13 @@ impl Builder {
         self
     }
 
+    /// Orchestrators reach their database through a proxy.
+    #[must_use]
+    pub const fn behind_a_proxy(mut self) -> Self {
+        self.behind_a_proxy = true;
+        self
+    }
+
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut amends::stack::Settings)) -> Self {
         change(&mut self.settings);
@@ -124,8 +136,16 @@ impl Builder {
     pub async fn start(self) -> World {
         let database = TestDatabase::create(&amends::provision::schemas()).await;
         let amqp = (self.bus == BusKind::Amqp).then(|| format!("e2e-{}.", Uuid::now_v7().simple()));
+        let mut orchestrator_url = database.url(&orchestrator::SCHEMA);
+        let mut proxy = None;
+        if self.behind_a_proxy {
+            let (between, url) = Proxy::in_front_of(&orchestrator_url).await;
+            (proxy, orchestrator_url) = (Some(between), url);
+        }
         let ground = Ground {
             database,
+            proxy,
+            orchestrator_url,
             settings: self.settings,
             local: Arc::new(LocalBus::new()),
             amqp,

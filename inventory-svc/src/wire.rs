@@ -10,6 +10,7 @@ use chassis::{
     bus::{Exchange, Message, header},
     clock,
     database::Trouble,
+    seeded::{self, Bug},
 };
 use chrono::Datelike as _;
 use proto::{
@@ -49,7 +50,13 @@ pub(crate) fn reserve_item(item: ReserveItem, header: &Header) -> Result<reserve
     for (sku, quantity) in lines.iter() {
         hash = hash.field("sku", sku.as_str().as_bytes()).field("quantity", &quantity.to_be_bytes());
     }
-    Ok(reserve::Item { key: header.key.clone(), order, lines, hold_until, hash: hash.finish() })
+    let key = match header {
+        header if seeded::is(Bug::BarrierKeyPerAttempt) => {
+            seeded::key_of_attempt(&header.key, header.attempt)
+        }
+        header => header.key.clone(),
+    };
+    Ok(reserve::Item { key, order, lines, hold_until, hash: hash.finish() })
 }
 
 /// Reads a Commit item.

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use chassis::seeded::{Bug, is};
 use tokio::sync::{mpsc, oneshot};
 use types::SagaId;
 use uuid::Uuid;
@@ -416,7 +417,7 @@ impl Driver {
         if let Some(transition) = live.transition(now) {
             let _ = self.channels.writer.send(transition);
         }
-        if !draining && live.may_call() {
+        if !draining && (live.may_call() || is(Bug::CalledBeforeTheCommit)) {
             for step in calls {
                 if let Some(dispatch) = live.dispatch(step, now) {
                     self.participants.dispatch(dispatch);

@@ -6,6 +6,8 @@
 //! and loaded again. After an error nothing is known: the rows are read again by (saga, version, commit id), and what
 //! did not land is written again.
 
+mod seeded;
+
 use std::{collections::HashMap, time::Duration};
 
 use chassis::{
@@ -13,6 +15,7 @@ use chassis::{
     crash,
     database::in_time,
     outbox::{Columns, Relay},
+    seeded::{Bug, is},
     sql::{Checked, Statement},
     stop::Stop,
 };
@@ -188,7 +191,8 @@ type CommitParameters = (
 
 /// Every statement, for the SQL check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&LOAD_SAGAS, &LOAD_JOURNAL, &OPEN_SAGAS, &LANDED, &COMMIT]
+    let own: [&dyn Checked; 5] = [&LOAD_SAGAS, &LOAD_JOURNAL, &OPEN_SAGAS, &LANDED, &COMMIT];
+    own.into_iter().chain(seeded::statements()).collect()
 }
 
 /// The arrays of [`COMMIT`], by name.
@@ -228,7 +232,11 @@ impl Arrays {
         self.states.push(t.state.to_owned());
         self.reasons.push(t.reason.clone());
         self.ended.push(t.ended);
-        self.events.push(serde_json::to_string(&t.events).map_err(json)?);
+        let events = match &t.events {
+            events if t.ended && is(Bug::EndWrittenTwice) => [events.as_slice(), events].concat(),
+            events => events.clone(),
+        };
+        self.events.push(serde_json::to_string(&events).map_err(json)?);
         self.times.push(time.unwrap_or_else(chassis::clock::now));
         if let Some(projection) = &t.projection {
             self.projected.push(id);
@@ -298,7 +306,14 @@ fn parameters(transitions: &[Transition]) -> sqlx::Result<CommitParameters> {
 /// # Errors
 /// What the database said: nothing is known then.
 pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
-    let won = COMMIT.all(connection, parameters(transitions)?).await?;
+    let mut parameters = parameters(transitions)?;
+    if is(Bug::NoEpochCheck) {
+        parameters.1 = seeded::present_epochs(connection, &parameters.0).await?;
+    }
+    let won = COMMIT.all(connection, parameters).await?;
+    if is(Bug::VersionSkipped) {
+        seeded::skip_a_version(connection, won.iter().map(|(id,)| *id).collect()).await?;
+    }
     Ok(won.into_iter().map(|(id,)| SagaId::from_uuid(id)).collect())
 }
 
@@ -452,6 +467,10 @@ impl Writer {
         let mut again = Vec::new();
         for transition in group {
             match found.get(&transition.saga.uuid()) {
+                Some((version, commit)) if is(Bug::CommitWrittenAgain) && *commit == transition.commit_id => {
+                    let commit_id = chassis::clock::new_uuid();
+                    again.push(Transition { version: *version, commit_id, ..transition });
+                }
                 Some((_, commit)) if *commit == transition.commit_id => {
                     self.relay.hand(transition.messages.clone());
                     known.push(Landed::Yes(transition.saga, transition.commit_id));

@@ -16,6 +16,7 @@ use std::{
 use chassis::{
     breaker::{self, Breaker, Permit},
     grpc::Callee,
+    seeded::{self, Bug},
     stop::Stop,
 };
 use proto::{
@@ -362,8 +363,12 @@ impl Exchange {
         saga_id: &str,
         outcome: CallOutcome,
     ) {
+        let mut of = saga_id.to_owned();
+        if seeded::is(Bug::ReplyToTheWrongSaga) {
+            of = open.keys().find(|waiting| **waiting != of).cloned().unwrap_or(of);
+        }
         // A duplicate, or an answer nobody asked for: the first one counts.
-        let Some(one) = open.remove(saga_id) else { return };
+        let Some(one) = open.remove(&of) else { return };
         // One item that cannot be processed says nothing about its participant; being too busy does.
         let busy = matches!(outcome, CallOutcome::NotSent { spent: false, .. });
         permit.item(if busy { breaker::Outcome::Failed } else { breaker::Outcome::Ok });

@@ -37,6 +37,7 @@ Commands:
   stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
+  bugs [-- args]  plants one bug after the other, and the auditor has to name what each breaks
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
-        "stack" | "chaos" | "crash" => rig::run(&command, &args),
+        "stack" | "chaos" | "crash" | "bugs" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "trace" => rig::trace(&args),
         "compose-test" => compose_test::run(&args),

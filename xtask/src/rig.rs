@@ -1,4 +1,4 @@
-//! `cargo xtask stack`, `chaos` and `crash`: private Postgres, RabbitMQ and Redis, then the program of `e2e` that starts
+//! `cargo xtask stack`, `chaos`, `crash` and `bugs`: private Postgres, RabbitMQ and Redis, then the program of `e2e` that starts
 //! every service as a process of its own.
 //!
 //! Only that program is told to stop; it stops its processes in order. Read next: `e2e/src/stack.rs`.

@@ -56,7 +56,12 @@ pub(super) struct Story {
     pub(super) dead: BTreeSet<String>,
     /// Steps, and compensations, that a person gave an outcome.
     pub(super) resolved: BTreeSet<(String, bool)>,
+    /// The pivot was passed.
+    pub(super) pivot: bool,
+    turned: bool,
     begun: bool,
+    /// The facts of the last row, as they stand there.
+    last: String,
 }
 
 /// What may still be heard after the end; it changes nothing. Only in the commit of the end itself: the row is closed
@@ -85,6 +90,11 @@ impl Story {
         if !self.ends.is_empty() {
             self.after_end.push(format!("version {version}"));
         }
+        // With the times of its facts: nobody says that again but who has forgotten that it was written.
+        if self.last == events {
+            self.faults.push(format!("version {version} says again what version {} said", self.version));
+        }
+        events.clone_into(&mut self.last);
         (self.version, self.epoch, self.commit_id) = (version, epoch, commit_id);
         match serde_json::from_str::<Vec<Fact<'_>>>(events) {
             Ok(facts) => facts.iter().for_each(|fact| self.hear(fact)),
@@ -95,6 +105,14 @@ impl Story {
     /// Whether a person gave an outcome.
     pub(super) fn is_by_hand(&self) -> bool {
         !self.resolved.is_empty()
+    }
+
+    /// A step other than this one whose command was sent, and of which nobody has said that it is taken back.
+    pub(super) fn unanswered(&self, but: &str) -> Option<String> {
+        let is_over =
+            |step: &String| self.answered.contains(step) || self.resolved.contains(&(step.clone(), true));
+        let steps = self.sent.iter().map(|(step, _)| step);
+        steps.filter(|step| *step != but).find(|step| !is_over(step)).cloned()
     }
 
     fn hear(&mut self, fact: &Fact<'_>) {
@@ -108,6 +126,12 @@ impl Story {
         }
         let step = || fact.step.unwrap_or_default().to_owned();
         match fact.event {
+            "PivotPassed" if std::mem::replace(&mut self.pivot, true) => {
+                self.faults.push("the pivot was passed twice".to_owned());
+            }
+            "TurnedRound" if std::mem::replace(&mut self.turned, true) => {
+                self.faults.push("it turned round twice".to_owned());
+            }
             "Started" => self.deadline = Some(fact.deadline.unwrap_or(i64::MAX)),
             "Finished" => match fact.outcome {
                 Some("Completed") => self.ends.push(End::Completed),
@@ -196,6 +220,12 @@ mod tests {
         assert!(fault(&[(1, 0, STARTED), (2, 0, STARTED)]).contains("second Started"));
         assert!(fault(&[(1, 0, r#"[{"at":1,"event":"PivotPassed"}]"#)]).contains("begins with PivotPassed"));
         assert!(fault(&[(1, 0, "{")]).contains("cannot be read"));
+        let pivot = |at: i64| format!(r#"[{{"at":{at},"event":"PivotPassed"}}]"#);
+        let twice = |first, then| fault(&[(1, 0, STARTED), (2, 0, &pivot(first)), (3, 0, &pivot(then))]);
+        assert!(twice(7, 7).contains("version 3 says again what version 2 said"));
+        assert!(twice(7, 8).contains("passed twice") && !twice(7, 8).contains("again"));
+        let turned = r#"[{"at":1,"event":"TurnedRound"},{"at":2,"event":"TurnedRound"}]"#;
+        assert!(fault(&[(1, 0, STARTED), (2, 0, turned)]).contains("turned round twice"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use chassis::{
     clock,
     database::{self, Trouble},
     outbox::{Columns, Relay},
+    seeded::{self, Bug},
 };
 use proto::{
     inventory::v1::ReleaseDone,
@@ -89,9 +90,18 @@ impl<'a> Plan<'a> {
         there: Option<&'a Found>,
     ) -> Result<BackAnswer<ReleaseDone>, Trouble> {
         if there.is_some_and(|there| there.closed.is_some()) {
+            if seeded::is(Bug::ReleaseOfTheSold) {
+                self.put_back.extend(there.and_then(|there| there.lines.as_ref()));
+                return Ok(BackAnswer::Done(ReleaseDone {}));
+            }
             return Ok(sold(item));
         }
         Ok(match barrier::back(there.map(|there| &there.record)) {
+            Back::Done if seeded::is(Bug::StockReleasedTwice) => {
+                self.put_back.extend(there.and_then(|there| there.lines.as_ref()));
+                BackAnswer::Done(ReleaseDone {})
+            }
+            Back::Tombstone if seeded::is(Bug::TombstoneNotWritten) => BackAnswer::NotApplied,
             Back::Done => BackAnswer::Done(ReleaseDone {}),
             Back::NotApplied => BackAnswer::NotApplied,
             Back::Tombstone => {
@@ -116,7 +126,8 @@ impl<'a> Plan<'a> {
     }
 
     async fn write(mut self, connection: &mut PgConnection, messages: &[Message]) -> Result<(), Trouble> {
-        if self.rows.tombstones.is_empty() && self.rows.taken_back.is_empty() && messages.is_empty() {
+        let rows = !self.rows.tombstones.is_empty() || !self.rows.taken_back.is_empty();
+        if !rows && self.put_back.is_empty() && messages.is_empty() {
             return Ok(());
         }
         self.rows.answers = Columns::of(messages);

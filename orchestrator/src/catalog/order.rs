@@ -6,7 +6,10 @@
 mod shape;
 mod table;
 
-use chassis::bus::{Exchange, Message, header};
+use chassis::{
+    bus::{Exchange, Message, header},
+    seeded::{self, Bug},
+};
 use proto::{
     inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
     risk::v1 as risk, step::StepHeader,
@@ -66,6 +69,15 @@ fn stamp(ms: i64) -> prost_types::Timestamp {
         seconds: ms.div_euclid(1000),
         nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or(0),
     }
+}
+
+fn money(minor_units: i64, currency_code: String) -> Option<proto::money::Money> {
+    Some(proto::money::Money { minor_units, currency_code })
+}
+
+/// What an order's card is charged, tax included.
+fn charged(subtotal: i64, total: i64) -> i64 {
+    if seeded::is(Bug::ChargedWithoutTax) { subtotal } else { total }
 }
 
 /// When the stage was done, as far as the state knows.
@@ -131,14 +143,14 @@ impl Kind for OrderSaga {
                 order_id,
                 customer_id: input.customer_id,
                 merchant_id: input.merchant_id,
-                amount: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                amount: money(input.total, input.currency),
             }),
             CHARGE => Call::Charge(payment::ChargeItem {
                 header,
                 order_id,
                 customer_id: input.customer_id,
                 merchant_id: input.merchant_id,
-                amount: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                amount: money(charged(input.subtotal, input.total), input.currency),
                 method: Some(payment::charge_item::Method::Card(payment::CardMethod {
                     token: input.card_token,
                 })),
@@ -147,7 +159,7 @@ impl Kind for OrderSaga {
                 header,
                 order_id,
                 merchant_id: input.merchant_id,
-                total: Some(proto::money::Money { minor_units: input.total, currency_code: input.currency }),
+                total: money(input.total, input.currency),
                 tax_minor: input.tax,
                 payment_id: self.earlier::<Charged>(state, CHARGE)?.payment_id,
             }),
@@ -323,6 +335,7 @@ fn project(definition: &Definition, state: &State) -> Projection {
     let done = |stage| stage_time(definition, state, stage).is_some();
     let (status, reason) = match state.phase {
         Phase::Ended(Outcome::Completed) => ("COMPLETED", String::new()),
+        Phase::Ended(_) if seeded::is(Bug::CompletedInWordOnly) => ("COMPLETED", turned),
         Phase::Ended(Outcome::Compensated) => ("CANCELLED", turned),
         Phase::Forward | Phase::Back => {
             let reason = state.parked.as_ref().map(|p| p.reason.clone()).unwrap_or(turned);

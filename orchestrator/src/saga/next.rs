@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use chassis::seeded::{self, Bug};
+
 use super::{
     definition::{Definition, StepDef, StepKind},
     event::Outcome,
@@ -213,9 +215,11 @@ fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
         .zip(&state.steps)
         .enumerate()
         .filter(|(_, (_, step))| step.back != Back::None && !step.is_taken_back())
+        .filter(|(_, (_, step))| step.back.sent_at().is_none() || !seeded::is(Bug::FinishedBeforeAnswers))
         .collect();
     // The command that declares the end goes last, and only when every other one was answered.
-    let (last, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, (def, _))| def.declares_end());
+    let (last, others): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|(_, (def, _))| def.declares_end() && !seeded::is(Bug::CancelSentFirst));
     let open = |step: &StepState| !matches!(step.back, Back::Parked { .. });
     let moves: Vec<_> =
         match others.iter().filter(|(_, (_, step))| open(step)).map(|(_, (def, _))| def.stage).max() {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use chassis::{
     batcher::Command,
     database::{self, Trouble},
+    seeded::{self, Bug},
     sql::{Checked, Statement},
 };
 use chrono::{DateTime, Utc};
@@ -188,7 +189,7 @@ impl Command for StartOrders {
 /// Takes the keys; those that were taken already, by the order that wanted them.
 async fn take_keys(connection: &mut PgConnection, items: &[Start]) -> Result<HashMap<Uuid, Key>, Trouble> {
     let keyed: Vec<(&Start, &String)> = items.iter().filter_map(|s| s.key.as_ref().map(|k| (s, k))).collect();
-    if keyed.is_empty() {
+    if keyed.is_empty() || seeded::is(Bug::KeyNotStored) {
         return Ok(HashMap::new());
     }
     let merchants: Vec<String> = keyed.iter().map(|(s, _)| s.merchant.clone()).collect();

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use chassis::barrier::{self, Outcome, Record};
+use chassis::{
+    barrier::{self, Outcome, Record},
+    seeded::{self, Bug},
+};
 use chrono::{DateTime, Utc};
 use types::{Money, OrderId, PartyId, PaymentId, StepKey};
 
@@ -252,10 +255,14 @@ pub(crate) fn payment_of(key: &StepKey) -> PaymentId {
 
 /// The key under which the provider knows the charge.
 pub(crate) fn charge_key(payment: PaymentId) -> String {
-    format!("{payment}:charge:1")
+    let number = if seeded::is(Bug::ProviderKeyPerSend) { seeded::another_number() } else { 1 };
+    format!("{payment}:charge:{number}")
 }
 
 /// The key under which the provider knows the refund; `number` counts from 1.
 pub(crate) fn refund_key(payment: PaymentId, number: i32) -> String {
+    if seeded::is(Bug::RefundedTwice) {
+        return format!("{payment}:refund:{}", seeded::another_number());
+    }
     format!("{payment}:refund:{number}")
 }

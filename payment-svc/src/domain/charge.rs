@@ -3,7 +3,10 @@
 //! What must hold: a charge is sent only after a stamp of its own, never once it is wanted back, never while an earlier
 //! send may still arrive, never with a key the provider has forgotten. Money that shows up after the end goes back.
 
-use chassis::barrier::Outcome;
+use chassis::{
+    barrier::Outcome,
+    seeded::{self, Bug},
+};
 use chrono::{DateTime, Utc};
 
 use super::{Attempt, Category, Decline, Fault, Next, PROVIDER_UNAVAILABLE, Policy, Said, State, after};
@@ -186,7 +189,8 @@ impl Attempt {
     fn look_out_for_late_money(&mut self, policy: &Policy, now: DateTime<Utc>) {
         let since =
             (now - self.sent.unwrap_or(self.created)).to_std().unwrap_or_default().max(policy.horizon);
-        self.next_look = (since < policy.key_life).then(|| after(now, since));
+        let looks = since < policy.key_life && !seeded::is(Bug::LateMoneyNotRefunded);
+        self.next_look = looks.then(|| after(now, since));
     }
 
     fn drop_token(&mut self) {

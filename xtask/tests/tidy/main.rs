@@ -11,6 +11,7 @@ mod house;
 mod literals;
 mod openings;
 mod purity;
+mod seeded;
 mod sizes;
 mod sql;
 mod unfinished;

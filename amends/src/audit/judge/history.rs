@@ -110,7 +110,7 @@ fn projection(case: &mut Case<'_>, order: &Order, saga: &Saga) {
     }
 }
 
-/// The commercial document against the end. What it may not say of a cancelled order is judged in `barriers.rs`.
+/// The commercial document against the end, which Cancel declares when every other command is answered. What it may not say of a cancelled order is judged in `barriers.rs`.
 fn document(case: &mut Case<'_>) {
     let bundle = case.bundle;
     let Some(order) = &bundle.order else {
@@ -119,6 +119,16 @@ fn document(case: &mut Case<'_>) {
         }
         return;
     };
+    let is_open = bundle.saga.as_ref().is_some_and(|saga| !saga.ended);
+    for document in bundle.documents.iter().filter(|document| is_open && document.back.is_some()) {
+        let unanswered = |story: &Story| story.unanswered(&document.step);
+        if let Some(step) = bundle.story.as_ref().and_then(unanswered) {
+            case.suspect(
+                I5,
+                &format!("its document is cancelled, and nobody has answered that {step} is taken back"),
+            );
+        }
+    }
     if case.settled == Some(End::Completed) {
         let completed = bundle.documents.iter().any(|document| {
             document.status.as_deref() == Some("COMPLETED") && document.total == Some(order.total)

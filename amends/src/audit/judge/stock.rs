@@ -1,4 +1,4 @@
-//! I4, order by order: stock is held by live orders and sold to completed ones.
+//! I4, order by order: stock is held by live orders and sold to completed ones, and not before they can no longer turn.
 
 use super::Case;
 use crate::audit::{report::Invariant::I4, rows::End};
@@ -19,6 +19,9 @@ pub(super) fn judge(case: &mut Case<'_>) {
                 case.suspect(I4, &format!("{step} is {state}, the order is {status}"));
             }
             _ => {}
+        }
+        if state == "SOLD" && bundle.story.as_ref().is_some_and(|story| !story.pivot) {
+            case.suspect(I4, &format!("{step} is SOLD, and the saga never passed its pivot"));
         }
     }
     let is_order = bundle.order.is_some() && case.settled == Some(End::Completed);

@@ -9,6 +9,7 @@
     reason = "a tool for people; it fails by panicking"
 )]
 
+mod bugs;
 mod chaos;
 mod crash;
 mod stack;
@@ -35,6 +36,11 @@ enum Command {
     Chaos(chaos::Chaos),
     /// Aborts the process at one crash point after the other, in orders of every kind; the auditor has the last word
     Crash(crash::Crash),
+    /// Plants one bug after the other and provokes it; the auditor has to name what each breaks
+    Bugs(bugs::Bugs),
+    /// One trial of these, in a process of its own
+    #[command(hide = true)]
+    Bug(bugs::Bug),
     /// Shows an order's trace as the file collector of the stack has it
     Trace(trace::Trace),
 }
@@ -45,6 +51,8 @@ async fn main() -> ExitCode {
         Command::Stack(stack) => stack.run().await,
         Command::Chaos(chaos) => until_stopped(chaos.run()).await,
         Command::Crash(crash) => until_stopped(crash.run()).await,
+        Command::Bugs(bugs) => until_stopped(bugs.run()).await,
+        Command::Bug(bug) => until_stopped(bug.run()).await,
         Command::Trace(trace) => trace.run(),
     }
 }
