@@ -16,7 +16,7 @@ use crate::{
     domain::{Refunded, Sale},
 };
 
-pub(crate) fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
+pub fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
     let sale = Sale::new(
         item.merchant_id.parse().map_err(|e| format!("merchant_id: {e}"))?,
         money("total", item.total.as_ref())?,
@@ -27,7 +27,7 @@ pub(crate) fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
     Ok(PostItem { key: header.key, sale })
 }
 
-pub(crate) fn reverse(
+pub fn reverse(
     item: WireReverse,
     header: Header,
     command_id: Option<Uuid>,
@@ -38,7 +38,7 @@ pub(crate) fn reverse(
     Ok(ReverseItem { key: header.key, reason, trace: header.trace, command_id })
 }
 
-pub(crate) fn refunded(event: &PaymentRefunded) -> Result<SuspendItem, String> {
+pub fn refunded(event: &PaymentRefunded) -> Result<SuspendItem, String> {
     let key = StepKey {
         saga: event.saga_id.parse().map_err(|e| format!("saga_id: {e}"))?,
         step: event.step.parse().map_err(|e| format!("step: {e}"))?,

@@ -76,6 +76,29 @@ pub enum Landed {
     No(SagaId, Uuid),
 }
 
+/// What a transition is whose commit failed with an error, by the version and commit id that the row has now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterDoubt {
+    /// It landed; only the answer was lost.
+    Landed,
+    /// It did not, and may be written again.
+    Again,
+    /// The version moved: another owner wrote.
+    Lost,
+}
+
+impl AfterDoubt {
+    /// Judges one.
+    #[must_use]
+    pub fn of(transition: &Transition, row: Option<(i64, Uuid)>) -> Self {
+        match row {
+            Some((_, commit)) if commit == transition.commit_id => Self::Landed,
+            Some((version, _)) if version == transition.version => Self::Again,
+            _ => Self::Lost,
+        }
+    }
+}
+
 /// A saga as it is stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -439,7 +462,7 @@ impl Writer {
         }
     }
 
-    /// After an error: what landed is known, what could not have landed goes again, and whose version moved is lost.
+    /// After an error: what [`AfterDoubt`] says of each.
     async fn sort_out(&self, group: Vec<Transition>, known: &mut Vec<Landed>) -> Vec<Transition> {
         let ids = group.iter().map(|t| t.saga.uuid()).collect();
         let found = match self.pool.acquire().await {
@@ -451,13 +474,13 @@ impl Writer {
             found.into_iter().map(|(id, v, commit)| (id, (v, commit))).collect();
         let mut again = Vec::new();
         for transition in group {
-            match found.get(&transition.saga.uuid()) {
-                Some((_, commit)) if *commit == transition.commit_id => {
+            match AfterDoubt::of(&transition, found.get(&transition.saga.uuid()).copied()) {
+                AfterDoubt::Landed => {
                     self.relay.hand(transition.messages.clone());
                     known.push(Landed::Yes(transition.saga, transition.commit_id));
                 }
-                Some((version, _)) if *version == transition.version => again.push(transition),
-                _ => known.push(Landed::No(transition.saga, transition.commit_id)),
+                AfterDoubt::Again => again.push(transition),
+                AfterDoubt::Lost => known.push(Landed::No(transition.saga, transition.commit_id)),
             }
         }
         again

@@ -10,7 +10,7 @@ use super::{Attempt, Fault, Next, Policy, Said, State, TakeBack, after};
 
 impl Attempt {
     /// A compensation is asked for. With `told`, the one who asks has no command id and will be told to wait.
-    pub(crate) fn take_back(
+    pub fn take_back(
         &mut self,
         policy: &Policy,
         may_send: bool,
