@@ -27,11 +27,7 @@ pub fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
     Ok(PostItem { key: header.key, sale })
 }
 
-pub fn reverse(
-    item: WireReverse,
-    header: Header,
-    command_id: Option<Uuid>,
-) -> Result<ReverseItem, String> {
+pub fn reverse(item: WireReverse, header: Header, command_id: Option<Uuid>) -> Result<ReverseItem, String> {
     order(&item.order_id)?;
     // A compensation must not fail for the sake of its remark: what cannot be stored is left out.
     let reason = item.reason.chars().filter(|c| !c.is_control()).take(500).collect();

@@ -48,12 +48,7 @@ pub fn refused<const N: usize>(reason: &str, metadata: [(&str, &str); N]) -> Ref
 }
 
 /// The outcome of a step that was told to wait, for the orchestrators.
-pub fn late_answer(
-    key: &StepKey,
-    outcome: step_answer::Outcome,
-    trace: &str,
-    now: DateTime<Utc>,
-) -> Message {
+pub fn late_answer(key: &StepKey, outcome: step_answer::Outcome, trace: &str, now: DateTime<Utc>) -> Message {
     let answer = StepAnswer {
         saga_id: key.saga.to_string(),
         step: key.step.to_string(),

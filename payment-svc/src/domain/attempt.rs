@@ -217,13 +217,7 @@ impl Attempt {
     }
 
     /// One thing happened. With `may_send` false nothing is stamped: the provider cannot be called now.
-    pub fn apply(
-        &mut self,
-        event: &Event,
-        policy: &Policy,
-        may_send: bool,
-        now: DateTime<Utc>,
-    ) -> Next {
+    pub fn apply(&mut self, event: &Event, policy: &Policy, may_send: bool, now: DateTime<Utc>) -> Next {
         match event {
             Event::Charged { send, result } => self.charge_came_back(*send, result, policy, may_send, now),
             Event::ChargeFound { at, result } => self.charge_found(*at, result, policy, may_send, now),
