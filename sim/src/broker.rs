@@ -217,7 +217,7 @@ impl World {
             Verdict::Retry(why) => {
                 if let Some(delay) = LADDER.get(message.attempt as usize) {
                     self.mark(Mark::MessageRetry);
-                    let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+                    let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX) / self.weather.ladder;
                     let again = Message { attempt: message.attempt + 1, ..message.clone() };
                     self.enqueue(name, again, 0, delay);
                     return self.of(process, 2, move |w| {

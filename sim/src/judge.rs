@@ -159,6 +159,9 @@ impl World {
                 Event::Parked { reason, .. } if reason == "QUARANTINED" => Mark::Quarantined,
                 Event::Parked { .. } => Mark::Parked,
                 Event::CommandDead { .. } => Mark::CommandDead,
+                Event::StepDone { step, .. } if step.as_str() == "charge" && !transition.signals.is_empty() => {
+                    Mark::SettlementByMessage
+                }
                 Event::Finished { outcome: End::Completed } => Mark::Completed,
                 Event::Finished { outcome: End::Compensated } => Mark::Compensated,
                 _ => continue,
@@ -288,7 +291,7 @@ impl World {
         }
         let back = self.services.payment.attempts.get(of).and_then(|attempt| attempt.back);
         let is_over = self.judge.back.contains(of) || matches!(back, Some(Outcome::Done | Outcome::Blocked));
-        if line.charges > was.charges && is_over {
+        if line.charges > was.charges && is_over && !self.weather.provider_breaks_promise {
             self.judge.accuse(format!("I6: {} of {} takes money after it was taken back", of.step, of.saga));
         }
     }
@@ -304,15 +307,16 @@ impl World {
         let line = self.provider.line(key, provider::time(self));
         let net = line.charged - line.refunded;
         let amount = attempt.business.as_ref().map_or(0, |business| business.amount.minor);
+        let late = self.weather.provider_breaks_promise;
         let is_right = match attempt.state {
             Charge::Succeeded => net == amount,
             Charge::Refunded => net == 0 && line.charged == amount,
             Charge::Started | Charge::Pending | Charge::InDoubt | Charge::Refunding => true,
-            Charge::Declined | Charge::Blocked => net == 0,
+            Charge::Declined | Charge::Blocked => net == 0 || late,
         };
         let answered = matches!(attempt.back, Some(Outcome::Done | Outcome::Blocked));
         let state = attempt.state;
-        if !is_right || (answered && net != 0) {
+        if !is_right || (answered && net != 0 && !late) {
             let what = format!(
                 "I2: {} of {} is {} and the provider has {line:?}",
                 key.step,

@@ -218,16 +218,22 @@ impl World {
 
     fn some_orchestrator_leaves(&mut self) {
         let process = self.luck.below(2);
-        if !self.orchestrators.contains_key(&process) {
+        if self.orchestrators.get(&process).is_none_or(|o| o.kept.leaving) {
             return;
         }
         self.mark(Mark::OrchestratorLeaves);
         self.tell(Some(process), || "is told to stop".to_owned());
-        self.of(process, 0, move |w| orchestrator::keeper::leave(w, process));
+        self.of(process, 0, move |w| {
+            if w.storm {
+                orchestrator::keeper::leave(w, process);
+            }
+        });
         // It hands over in bounded time; then it is gone.
         self.of(process, 8_000, move |w| {
-            w.kill(process);
-            w.restart_later(process);
+            if w.storm {
+                w.kill(process);
+                w.restart_later(process);
+            }
         });
     }
 
@@ -246,6 +252,9 @@ impl World {
             // An older release was rolled out: it would leave alone for ever what it does not know.
             let old = self.weather.mixed && process == 1;
             let surplus = self.processes[process].number > 1 && alone;
+            if self.orchestrators.get(&process).is_some_and(|o| o.kept.leaving) {
+                self.kill(process);
+            }
             if old || surplus {
                 self.kill(process);
             } else {

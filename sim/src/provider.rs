@@ -190,7 +190,11 @@ fn exchange<T: 'static>(
     }
     let gives_up = Rc::clone(&then);
     let is_held = w.luck.chance(w.weather.provider_held);
-    let delay = if is_held { w.luck.pick(&HELD) } else { w.luck.between(3, 20) };
+    let delay = match (is_held, w.weather.provider_breaks_promise) {
+        (true, true) => w.luck.pick(&[60_000, 150_000]),
+        (true, false) => w.luck.pick(&HELD),
+        (false, _) => w.luck.between(3, 20),
+    };
     if lost_there || is_held {
         w.of(process, TIMEOUT, move |w| come_back(w, &gives_up, unknown("no answer in time")));
     }

@@ -136,7 +136,7 @@ impl World {
             Published::NotYet(_) => w.put_off(process, room, id, attempt, 1_000),
             Published::Later(why) => match LADDER.get(attempt as usize) {
                 Some(delay) => {
-                    let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+                    let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX) / w.weather.ladder;
                     w.put_off(process, room, id, attempt + 1, delay);
                 }
                 None => w.bury(process, room, sent, why),

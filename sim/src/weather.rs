@@ -49,6 +49,8 @@ pub struct Weather {
     pub message_twice: u32,
     /// It is held up for up to a minute.
     pub message_held: u32,
+    /// The rungs of the retry ladder are so many times shorter.
+    pub ladder: i64,
     /// A handler fails.
     pub handler_fails: u32,
     /// It fails for this message always.
@@ -62,6 +64,8 @@ pub struct Weather {
     pub provider_lost: u32,
     /// It is held up: it takes effect after its caller gave up.
     pub provider_held: u32,
+    /// Longer than the horizon that payment-svc is promised: money may be seen late, and must go back by itself.
+    pub provider_breaks_promise: bool,
 
     /// Mean time between crashes of some process; 0: none.
     pub crash: i64,
@@ -90,8 +94,13 @@ fn rate(luck: &mut Luck) -> u32 {
     if luck.flip() { 0 } else { luck.pick(&[10, 30, 80, 200]) }
 }
 
+/// For what may go wrong most of the time.
+fn hard_rate(luck: &mut Luck) -> u32 {
+    if luck.flip() { 0 } else { luck.pick(&[10, 30, 80, 200, 500, 850]) }
+}
+
 fn every(luck: &mut Luck) -> i64 {
-    if luck.flip() { 0 } else { luck.pick(&[2_000, 8_000, 20_000]) }
+    if luck.flip() { 0 } else { luck.pick(&[700, 2_000, 8_000, 20_000]) }
 }
 
 impl Weather {
@@ -100,30 +109,32 @@ impl Weather {
     pub fn of(luck: &mut Luck) -> Self {
         let mut weather = Self {
             storm: luck.pick(&[8_000, 20_000, 40_000]),
-            orders: luck.pick(&[1, 1, 2, 3, 4]),
+            orders: luck.pick(&[1, 2, 3, 5, 8]),
             instances: luck.pick(&[1, 1, 2]),
             mixed: luck.chance(150),
             deadline: luck.pick(&[4_000, 20_000, 60_000, 1_800_000]),
             answer: luck.pick(&[3_000, 10_000, 60_000]),
             review: luck.pick(&[3_000, 15_000, 120_000]),
             slow: luck.pick(&[2_000, 15_000, 60_000]),
-            call_lost: rate(luck),
+            call_lost: hard_rate(luck),
             call_twice: rate(luck),
             call_held: rate(luck),
-            reply_lost: rate(luck),
+            reply_lost: hard_rate(luck),
             reply_twice: rate(luck),
             breaker: rate(luck) / 2,
-            turned_away: rate(luck),
+            turned_away: hard_rate(luck),
             commit_lost: rate(luck),
             away: rate(luck) / 2,
             message_twice: rate(luck),
             message_held: rate(luck),
-            handler_fails: rate(luck),
+            ladder: luck.pick(&[1, 20, 100]),
+            handler_fails: hard_rate(luck),
             poison: rate(luck) / 2,
             confirm_lost: rate(luck),
             returned: rate(luck) / 4,
             provider_lost: rate(luck),
             provider_held: rate(luck),
+            provider_breaks_promise: luck.chance(50),
             crash: every(luck),
             pause: every(luck),
             disk: every(luck),

@@ -185,7 +185,10 @@ pub fn cancel(w: &mut World, process: ProcessId, saga: SagaId, tell: Tell) {
             Ok(Some((false, false))) => {
                 say(w, process, saga, Said::Cancel { reason: "changed my mind".into() }, tell);
             }
-            Ok(_) => tell(w, Answer::No),
+            Ok(_) => {
+                w.mark(Mark::CancelTooLate);
+                tell(w, Answer::No);
+            }
             Err(_) => tell(w, Answer::Unavailable),
         },
     );

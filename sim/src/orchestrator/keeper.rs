@@ -42,7 +42,8 @@ pub struct Kept {
     reached_for: BTreeSet<i16>,
     /// The definitions that each living instance lists.
     pub listed: Vec<Vec<String>>,
-    leaving: bool,
+    /// It hands everything over and stays out.
+    pub leaving: bool,
 }
 
 impl Default for Kept {

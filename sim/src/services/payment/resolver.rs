@@ -35,7 +35,7 @@ pub fn plan(w: &mut World) {
         }
     };
     // Late money is looked for as long as the provider knows the key, which is a day: that is no work left to do.
-    if looks_for_late_money && !w.storm && delay > 120_000 {
+    if looks_for_late_money && !w.storm && delay > 1_200_000 {
         w.idle_after(delay, alarm);
     } else {
         w.after(delay, alarm);
