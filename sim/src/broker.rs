@@ -195,7 +195,19 @@ impl World {
         if deliveries >= POISON {
             settle(self, Verdict::Dead("it was delivered too often and never answered".into()));
         } else if self.luck.chance(self.weather.handler_fails) || self.broker.poison.contains(&message.id) {
-            settle(self, Verdict::Retry("the handler fails".into()));
+            // Before it did anything, or after its commit: for one message always the same.
+            if message.id.as_u128().is_multiple_of(2) {
+                return settle(self, Verdict::Retry("the handler fails".into()));
+            }
+            self.mark(Mark::MessageDoneAndFailed);
+            let failing: Settle = Box::new(move |w, verdict| {
+                let fails = matches!(verdict, Verdict::Done);
+                settle(
+                    w,
+                    if fails { Verdict::Retry("the handler fails after its commit".into()) } else { verdict },
+                );
+            });
+            services::message(self, process, name, &message, failing);
         } else {
             services::message(self, process, name, &message, settle);
         }

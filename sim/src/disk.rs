@@ -68,6 +68,14 @@ impl World {
             let delay = self.luck.between(5, 300);
             return self.back(process, life, idle, delay, move |w| then(w, Err(NoWord::Away)));
         }
+        if self.luck.chance(self.weather.dies_at_commit) {
+            let delay = self.luck.between(0, 6);
+            self.of(process, delay, move |w| {
+                if w.storm {
+                    w.die_for_a_while(process);
+                }
+            });
+        }
         let delay = self.luck.between(0, 4);
         self.plan_commit(idle, delay, move |w| {
             let is_dead = w.processes[process].life != life || !w.processes[process].up;

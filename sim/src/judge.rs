@@ -12,6 +12,7 @@ use orchestrator::{
     journal::Transition,
     participants::Call,
     saga::{Event, Outcome as End, Phase},
+    signal::Said,
 };
 use payment_svc::domain::State as Charge;
 use types::{SagaId, StepKey};
@@ -39,6 +40,8 @@ pub struct Judge {
     handled: BTreeSet<Uuid>,
     /// Who acquired a shard's epoch, in which life.
     owners: BTreeMap<(i16, i64), ProcessId>,
+    /// Sagas whose cancel was put aside by a process in one of its lives, for a reason that is not durable yet.
+    moot: BTreeMap<SagaId, (ProcessId, u32)>,
     /// What was acknowledged under a key.
     acknowledged: BTreeMap<String, SagaId>,
 }
@@ -138,6 +141,15 @@ impl World {
                 ));
             }
         }
+        if let Some(by_then) = self.judge.moot.remove(&saga) {
+            let life = self.processes[by].life;
+            let folded = &row.folded;
+            let is_right =
+                folded.cancel_requested.is_some() || folded.turned.is_some() || by_then == (by, life);
+            if !is_right {
+                wrong.push(format!("I5: a cancel of {saga} was put aside for a reason that was lost"));
+            }
+        }
         let commands: u32 = row.folded.steps.iter().map(|step| step.commands).max().unwrap_or(0);
         wrong.into_iter().for_each(|what| self.judge.accuse(what));
         if commands > 1 {
@@ -159,7 +171,9 @@ impl World {
                 Event::Parked { reason, .. } if reason == "QUARANTINED" => Mark::Quarantined,
                 Event::Parked { .. } => Mark::Parked,
                 Event::CommandDead { .. } => Mark::CommandDead,
-                Event::StepDone { step, .. } if step.as_str() == "charge" && !transition.signals.is_empty() => {
+                Event::StepDone { step, .. }
+                    if step.as_str() == "charge" && !transition.signals.is_empty() =>
+                {
                     Mark::SettlementByMessage
                 }
                 Event::Finished { outcome: End::Completed } => Mark::Completed,
@@ -173,6 +187,24 @@ impl World {
             if matches!(recorded.event, Event::Finished { .. }) {
                 let version = self.tables.sagas.get(&transition.saga).map(|row| row.definition_version);
                 self.mark(if version == Some(1) { Mark::Version1 } else { Mark::Version2 });
+            }
+        }
+    }
+
+    /// DESIGN 4.10: a signal is durable until a commit answers it. One that says nothing new is put aside at once; where
+    /// that is only so by what is in memory, the memory must become durable.
+    pub fn judge_moot_signals(&mut self, process: ProcessId, signals: &[Uuid]) {
+        let life = self.processes[process].life;
+        let cancels = self.tables.signals.iter().filter(|row| !row.read && signals.contains(&row.signal.id));
+        let cancels = cancels.filter(|row| matches!(row.signal.said, Said::Cancel { .. }));
+        let sagas: Vec<SagaId> = cancels.map(|row| row.signal.saga).collect();
+        for saga in sagas {
+            let Some(row) = self.tables.sagas.get(&saga) else { continue };
+            let folded = &row.folded;
+            let is_open = folded.phase == Phase::Forward && !folded.pivot_passed;
+            if is_open && folded.cancel_requested.is_none() {
+                self.marks.mark(Mark::CancelMoot);
+                self.judge.moot.insert(saga, (process, life));
             }
         }
     }

@@ -54,8 +54,7 @@ fn many(options: &Options) -> anyhow::Result<ExitCode> {
         println!("  step by step: cargo xtask sim --seed {}{bug} --trace", failure.seed);
     }
     if let Some(file) = &options.report {
-        let version = option_env!("AMENDS_VERSION").unwrap_or(env!("CARGO_PKG_VERSION"));
-        let report = serde_json::to_string_pretty(&campaign.report(options.from, version))?;
+        let report = serde_json::to_string_pretty(&campaign.report(options.from, &options.code))?;
         std::fs::write(file, report).with_context(|| format!("cannot write {}", file.display()))?;
     }
     let missing = campaign.missing();

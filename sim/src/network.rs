@@ -142,6 +142,10 @@ fn arrive(w: &mut World, caller: Caller, target: ProcessId, saga: SagaId, call: 
             Ok(classify(Some(Answer::<proto::order::v1::OpenDone>::TurnedAway(away)))),
         );
     }
+    if w.luck.chance(w.weather.mistake) {
+        w.mark(Mark::Mistake);
+        return come_back(w, caller, Err(Status::unauthenticated("who are you?")));
+    }
     w.tell_of(target, saga, || format!("hears {}", method_of(&call)));
     let reply = Box::new(move |w: &mut World, said: Said| {
         w.tell_of(target, saga, || match &said {

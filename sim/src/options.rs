@@ -40,6 +40,9 @@ pub struct Options {
     /// Write a report there, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Which code it is, for the report
+    #[arg(long, hide = true, default_value = "")]
+    pub code: String,
     /// Put a bug in, to see that it is found
     #[arg(long, value_name = "NAME")]
     pub bug: Option<Bug>,

@@ -228,7 +228,11 @@ fn discard(w: &mut World, process: ProcessId, signals: Vec<Uuid>) {
         return;
     }
     let marked = signals.clone();
-    w.transact(process, move |w| w.tables.mark_read(&marked), move |w, _| put_down(w, process, &signals));
+    let mark = move |w: &mut World| {
+        w.judge_moot_signals(process, &marked);
+        w.tables.mark_read(&marked);
+    };
+    w.transact(process, mark, move |w, _| put_down(w, process, &signals));
 }
 
 fn put_down(w: &mut World, process: ProcessId, signals: &[Uuid]) {
@@ -275,7 +279,9 @@ fn listen(w: &mut World, process: ProcessId) {
             let in_hand = in_hand.lock().unwrap_or_else(PoisonError::into_inner);
             let found = w.tables.unread(&shards, |signal| in_hand.contains(&signal));
             if marks_early {
-                w.tables.mark_read(&found.iter().map(|signal| signal.id).collect::<Vec<_>>());
+                let ids: Vec<_> = found.iter().map(|signal| signal.id).collect();
+                w.judge_moot_signals(process, &ids);
+                w.tables.mark_read(&ids);
             }
             found
         },

@@ -199,6 +199,8 @@ impl World {
         }
         if self.storm {
             self.idle_after(self.weather.operator, Self::operate);
+        } else if self.weather.unattended {
+            self.tell(None, || "nobody looks after what is parked".to_owned());
         } else if self.people.calm_rounds < CALM_ROUNDS {
             self.people.calm_rounds += 1;
             // It is work to look after what is parked; there may be more of it later.
@@ -215,7 +217,7 @@ impl World {
         let state = row.folded.clone();
         let (actor, reason) = ("o_1".to_owned(), "drill".to_owned());
         let lot = self.luck.below(10);
-        if let Some(resolve) = self.truth(saga, &state).filter(|_| lot < 3) {
+        if let Some(resolve) = self.truth(saga, &state).filter(|_| lot < 7) {
             self.mark(Mark::OperatorResolves);
             return Some(resolve);
         }
@@ -267,7 +269,9 @@ impl World {
     /// Nothing goes wrong any more: reviewers and operators look once more, dead messages are replayed.
     pub fn calm_people(&mut self) {
         self.after(500, Self::review);
-        self.after(1_000, Self::operate);
+        if !self.weather.unattended {
+            self.after(1_000, Self::operate);
+        }
         self.after(1_500, Self::replay_dead);
         for number in 0..self.people.customers.len() {
             let delay = self.luck.between(0, 2_000);

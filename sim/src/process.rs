@@ -117,6 +117,12 @@ impl World {
         self.take_back_deliveries(process, life);
     }
 
+    /// It dies, and is started again in a while.
+    pub fn die_for_a_while(&mut self, process: ProcessId) {
+        self.kill(process);
+        self.restart_later(process);
+    }
+
     fn restart_later(&mut self, process: ProcessId) {
         let delay = self.luck.pick(&[200, 3_000, 15_000]);
         self.after(delay, move |w| {
@@ -165,8 +171,7 @@ impl World {
 
     fn some_process_dies(&mut self) {
         let process = self.some_process();
-        self.kill(process);
-        self.restart_later(process);
+        self.die_for_a_while(process);
     }
 
     fn some_process_pauses(&mut self) {
@@ -231,8 +236,7 @@ impl World {
         // It hands over in bounded time; then it is gone.
         self.of(process, 8_000, move |w| {
             if w.storm {
-                w.kill(process);
-                w.restart_later(process);
+                w.die_for_a_while(process);
             }
         });
     }

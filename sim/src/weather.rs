@@ -40,10 +40,15 @@ pub struct Weather {
     /// A participant turns an item away: too much to do, too late, or it alone cannot be processed.
     pub turned_away: u32,
 
+    /// It is turned away as if the caller were not known: somebody's mistake, which a person must see.
+    pub mistake: u32,
+
     /// A commit's answer is lost: it is durable, or it is not.
     pub commit_lost: u32,
     /// A connection cannot be had.
     pub away: u32,
+    /// A process dies while it waits for its commit: before it, in it, or just after.
+    pub dies_at_commit: u32,
 
     /// A message comes twice.
     pub message_twice: u32,
@@ -88,6 +93,8 @@ pub struct Weather {
     pub trouble: u32,
     /// Mean time between two looks of an operator.
     pub operator: i64,
+    /// Nobody looks after what is parked when all is calm.
+    pub unattended: bool,
 }
 
 fn rate(luck: &mut Luck) -> u32 {
@@ -109,7 +116,7 @@ impl Weather {
     pub fn of(luck: &mut Luck) -> Self {
         let mut weather = Self {
             storm: luck.pick(&[8_000, 20_000, 40_000]),
-            orders: luck.pick(&[1, 2, 3, 5, 8]),
+            orders: luck.pick(&[1, 2, 4, 6, 8]),
             instances: luck.pick(&[1, 1, 2]),
             mixed: luck.chance(150),
             deadline: luck.pick(&[4_000, 20_000, 60_000, 1_800_000]),
@@ -123,29 +130,35 @@ impl Weather {
             reply_twice: rate(luck),
             breaker: rate(luck) / 2,
             turned_away: hard_rate(luck),
+            mistake: rate(luck) / 10,
             commit_lost: rate(luck),
             away: rate(luck) / 2,
+            dies_at_commit: luck.pick(&[0, 0, 3, 10]),
             message_twice: rate(luck),
             message_held: rate(luck),
-            ladder: luck.pick(&[1, 20, 100]),
+            ladder: luck.pick(&[1, 50, 200]),
             handler_fails: hard_rate(luck),
-            poison: rate(luck) / 2,
+            poison: hard_rate(luck) / 2,
             confirm_lost: rate(luck),
             returned: rate(luck) / 4,
             provider_lost: rate(luck),
             provider_held: rate(luck),
-            provider_breaks_promise: luck.chance(50),
+            provider_breaks_promise: luck.chance(80),
             crash: every(luck),
             pause: every(luck),
             disk: every(luck),
             broker: every(luck),
             clock: every(luck),
             leave: every(luck),
-            cancels: luck.pick(&[0, 150, 500]),
+            cancels: luck.pick(&[0, 300, 700]),
             asks_twice: rate(luck),
             trouble: luck.pick(&[0, 200, 500]),
             operator: luck.pick(&[1_000, 5_000, 15_000]),
+            unattended: luck.chance(100),
         };
+        if weather.provider_breaks_promise {
+            weather.provider_held = 400;
+        }
         if luck.chance(60) {
             weather.calm();
         }
@@ -162,8 +175,10 @@ impl Weather {
             &mut self.reply_twice,
             &mut self.breaker,
             &mut self.turned_away,
+            &mut self.mistake,
             &mut self.commit_lost,
             &mut self.away,
+            &mut self.dies_at_commit,
             &mut self.message_twice,
             &mut self.message_held,
             &mut self.handler_fails,
