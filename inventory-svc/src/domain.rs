@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use types::Sku;
 
 /// Lines of an order at most.
-pub(crate) const MAX_LINES: usize = 100;
+pub const MAX_LINES: usize = 100;
 
 /// What an order wants: each SKU once, in their order, every quantity at least 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Lines(Vec<(Sku, i64)>);
+pub struct Lines(Vec<(Sku, i64)>);
 
 /// Why lines cannot be valid ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadLines {
+pub enum BadLines {
     /// None, or too many.
     #[error("lines: must be 1 to {MAX_LINES}, there are {0}")]
     Count(usize),
@@ -30,7 +30,7 @@ pub(crate) enum BadLines {
 
 impl Lines {
     /// The same SKU twice is summed.
-    pub(crate) fn new(given: Vec<(Sku, i64)>) -> Result<Self, BadLines> {
+    pub fn new(given: Vec<(Sku, i64)>) -> Result<Self, BadLines> {
         if given.is_empty() || given.len() > MAX_LINES {
             return Err(BadLines::Count(given.len()));
         }
@@ -46,35 +46,35 @@ impl Lines {
     }
 
     /// As they were stored: valid when they went in.
-    pub(crate) const fn stored(lines: Vec<(Sku, i64)>) -> Self {
+    pub const fn stored(lines: Vec<(Sku, i64)>) -> Self {
         Self(lines)
     }
 
     /// Each SKU with its quantity.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Sku, i64)> {
+    pub fn iter(&self) -> impl Iterator<Item = &(Sku, i64)> {
         self.0.iter()
     }
 
     /// The SKUs, in their order.
-    pub(crate) fn skus(&self) -> impl Iterator<Item = &Sku> {
+    pub fn skus(&self) -> impl Iterator<Item = &Sku> {
         self.0.iter().map(|(sku, _)| sku)
     }
 }
 
 /// Stock of one SKU, or a change of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Level {
+pub struct Level {
     /// Free to be reserved.
-    pub(crate) available: i64,
+    pub available: i64,
     /// Held by sagas.
-    pub(crate) reserved: i64,
+    pub reserved: i64,
     /// Gone for good.
-    pub(crate) sold: i64,
+    pub sold: i64,
 }
 
 impl Level {
     /// All that was ever put in; none when it does not fit 64 bits.
-    pub(crate) fn total(self) -> Option<i64> {
+    pub fn total(self) -> Option<i64> {
         self.available.checked_add(self.reserved)?.checked_add(self.sold)
     }
 
@@ -101,7 +101,7 @@ impl Level {
 
 /// Why a reservation is refused. Stored: it stays refused, whatever comes in later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// Fewer are free than wanted.
     OutOfStock {
         /// Of what.
@@ -121,7 +121,7 @@ pub(crate) enum Refusal {
 /// The counters contradict what reservations say: a bug, or a hand in the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("stock of {sku} is {level:?}: {quantity} cannot be moved")]
-pub(crate) struct Contradiction {
+pub struct Contradiction {
     sku: Sku,
     level: Level,
     quantity: i64,
@@ -129,24 +129,24 @@ pub(crate) struct Contradiction {
 
 /// More than 64 bits of one SKU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooMuch;
+pub struct TooMuch;
 
 /// The stock that a batch has locked.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shelf {
+pub struct Shelf {
     found: BTreeMap<Sku, Level>,
     now: BTreeMap<Sku, Level>,
 }
 
 impl Shelf {
     /// Stock as it was found.
-    pub(crate) fn new(levels: impl IntoIterator<Item = (Sku, Level)>) -> Self {
+    pub fn new(levels: impl IntoIterator<Item = (Sku, Level)>) -> Self {
         let found: BTreeMap<_, _> = levels.into_iter().collect();
         Self { now: found.clone(), found }
     }
 
     /// Reserves all lines or none.
-    pub(crate) fn reserve(&mut self, lines: &Lines) -> Result<(), Refusal> {
+    pub fn reserve(&mut self, lines: &Lines) -> Result<(), Refusal> {
         let mut after = Vec::with_capacity(lines.0.len());
         for (sku, quantity) in lines.iter() {
             let level = self.now.get(sku).ok_or_else(|| Refusal::UnknownSku { sku: sku.clone() })?;
@@ -162,12 +162,12 @@ impl Shelf {
     }
 
     /// What was reserved is sold.
-    pub(crate) fn sell(&mut self, lines: &Lines) -> Result<(), Contradiction> {
+    pub fn sell(&mut self, lines: &Lines) -> Result<(), Contradiction> {
         self.shift(lines, Level::sell)
     }
 
     /// What was reserved is free again.
-    pub(crate) fn put_back(&mut self, lines: &Lines) -> Result<(), Contradiction> {
+    pub fn put_back(&mut self, lines: &Lines) -> Result<(), Contradiction> {
         self.shift(lines, Level::put_back)
     }
 
@@ -185,19 +185,19 @@ impl Shelf {
     }
 
     /// More of a SKU, which may be new.
-    pub(crate) fn add(&mut self, sku: &Sku, quantity: i64) -> Result<(), TooMuch> {
+    pub fn add(&mut self, sku: &Sku, quantity: i64) -> Result<(), TooMuch> {
         let level = self.now.get(sku).copied().unwrap_or_default();
         self.now.insert(sku.clone(), level.add(quantity).ok_or(TooMuch)?);
         Ok(())
     }
 
     /// Whether a SKU was there when the stock was locked.
-    pub(crate) fn knew(&self, sku: &Sku) -> bool {
+    pub fn knew(&self, sku: &Sku) -> bool {
         self.found.contains_key(sku)
     }
 
     /// What changed, one sum per SKU, in their order.
-    pub(crate) fn changes(&self) -> Vec<(&Sku, Level)> {
+    pub fn changes(&self) -> Vec<(&Sku, Level)> {
         let changed = self.now.iter().filter_map(|(sku, now)| {
             let found = self.found.get(sku).copied().unwrap_or_default();
             // Both are between 0 and the largest number, so the difference fits.

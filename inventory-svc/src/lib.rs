@@ -13,11 +13,11 @@
 
 mod commands;
 mod consumer;
-mod domain;
+pub mod domain;
 mod grpc;
 mod overdue;
 mod store;
-mod wire;
+pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 

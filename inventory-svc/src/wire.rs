@@ -32,7 +32,7 @@ use crate::{
 const HASH_VERSION: u8 = 1;
 
 /// Reads a Reserve item.
-pub(crate) fn reserve_item(item: ReserveItem, header: &Header) -> Result<reserve::Item, String> {
+pub fn reserve_item(item: ReserveItem, header: &Header) -> Result<reserve::Item, String> {
     let order = order(&item.order_id)?;
     let mut given = Vec::with_capacity(item.lines.len());
     for (index, line) in item.lines.into_iter().enumerate() {
@@ -60,7 +60,7 @@ pub(crate) fn reserve_item(item: ReserveItem, header: &Header) -> Result<reserve
 }
 
 /// Reads a Commit item.
-pub(crate) fn commit_item(item: &CommitItem, header: &Header) -> Result<commit::Item, String> {
+pub fn commit_item(item: &CommitItem, header: &Header) -> Result<commit::Item, String> {
     let order = order(&item.order_id)?;
     let reserve_step = item.reserve_step.parse().map_err(|e| format!("reserve_step: {e}"))?;
     let hash = RequestHash::new(HASH_VERSION)
@@ -72,7 +72,7 @@ pub(crate) fn commit_item(item: &CommitItem, header: &Header) -> Result<commit::
 }
 
 /// Reads a Release item; with the message id when it came by bus.
-pub(crate) fn release_item(
+pub fn release_item(
     item: &ReleaseItem,
     header: Header,
     command_id: Option<Uuid>,
@@ -86,13 +86,13 @@ fn order(id: &str) -> Result<OrderId, String> {
 }
 
 /// What Reserve answers when all lines fit. The id follows from the key, so that a repeat names the same.
-pub(crate) fn reserved(key: &StepKey) -> ReserveDone {
+pub fn reserved(key: &StepKey) -> ReserveDone {
     let id = ReservationId::from_uuid(key.saga.derive(&key.step));
     ReserveDone { reservation_id: id.to_string() }
 }
 
 /// What Reserve answers when they do not.
-pub(crate) fn refused(refusal: &Refusal) -> Refused {
+pub fn refused(refusal: &Refusal) -> Refused {
     let (reason, metadata) = match refusal {
         Refusal::OutOfStock { sku, requested, available } => (
             "OUT_OF_STOCK",
@@ -113,7 +113,7 @@ pub(crate) fn stored<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, Tro
 }
 
 /// The message that answers a Release which came by bus; none when there is no outcome.
-pub(crate) fn answer(item: &release::Item, says: &BackAnswer<ReleaseDone>) -> Option<Message> {
+pub fn answer(item: &release::Item, says: &BackAnswer<ReleaseDone>) -> Option<Message> {
     let command_id = item.command_id?.to_string();
     let answer = StepAnswer::compensation(&item.key, &command_id, says, clock::now())?;
     let body = prost::Message::encode_to_vec(&answer);

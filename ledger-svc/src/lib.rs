@@ -12,7 +12,7 @@ mod consumer;
 pub mod domain;
 mod grpc;
 mod store;
-mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 

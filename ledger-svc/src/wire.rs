@@ -17,7 +17,7 @@ use crate::{
     domain::{Refunded, Sale},
 };
 
-pub(crate) fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
+pub fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
     let sale = Sale::new(
         item.merchant_id.parse().map_err(|e| format!("merchant_id: {e}"))?,
         money("total", item.total.as_ref())?,
@@ -32,18 +32,14 @@ pub(crate) fn post(item: WirePost, header: Header) -> Result<PostItem, String> {
     Ok(PostItem { key, sale })
 }
 
-pub(crate) fn reverse(
-    item: WireReverse,
-    header: Header,
-    command_id: Option<Uuid>,
-) -> Result<ReverseItem, String> {
+pub fn reverse(item: WireReverse, header: Header, command_id: Option<Uuid>) -> Result<ReverseItem, String> {
     order(&item.order_id)?;
     // A compensation must not fail for the sake of its remark: what cannot be stored is left out.
     let reason = item.reason.chars().filter(|c| !c.is_control()).take(500).collect();
     Ok(ReverseItem { key: header.key, reason, trace: header.trace, command_id })
 }
 
-pub(crate) fn refunded(event: &PaymentRefunded) -> Result<SuspendItem, String> {
+pub fn refunded(event: &PaymentRefunded) -> Result<SuspendItem, String> {
     let key = StepKey {
         saga: event.saga_id.parse().map_err(|e| format!("saga_id: {e}"))?,
         step: event.step.parse().map_err(|e| format!("step: {e}"))?,

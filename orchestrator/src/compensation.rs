@@ -34,7 +34,11 @@ impl Handler for Replies {
     }
 }
 
-fn read(message: &Message) -> Result<Signal, String> {
+/// What a message of the queue says to which saga.
+///
+/// # Errors
+/// What is wrong with it, for people: it can never be handled.
+pub fn read(message: &Message) -> Result<Signal, String> {
     match message.kind.as_str() {
         STEP_ANSWER => {
             let answer = StepAnswer::decode(message.body.as_slice()).map_err(|e| e.to_string())?;

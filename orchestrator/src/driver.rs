@@ -7,6 +7,7 @@
 mod flight;
 mod gauges;
 mod live;
+mod turn;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -36,7 +37,7 @@ use crate::{
 
 /// A saga whose start this process has just committed on a shard of its own.
 #[derive(Debug)]
-pub(crate) struct Fresh {
+pub struct Fresh {
     /// Which.
     pub saga: SagaId,
     /// Its shard.
@@ -54,7 +55,7 @@ pub(crate) struct Fresh {
 }
 
 /// What reaches the loop from outside.
-pub(crate) enum Input {
+pub enum Input {
     /// A saga was started.
     Fresh(Box<Fresh>),
     /// Signals were read.
@@ -75,7 +76,7 @@ pub(crate) enum Input {
 const QUARANTINE: i32 = 5;
 
 /// The ends of the channels that the loop works with.
-pub(crate) struct Channels {
+pub struct Channels {
     /// From outside.
     pub inputs: mpsc::UnboundedReceiver<Input>,
     /// From the dispatchers.
@@ -94,13 +95,13 @@ pub(crate) struct Channels {
 
 /// What the doors may know of the loop.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
+pub struct Load {
     /// Sagas with work in hand.
     pub active: AtomicUsize,
 }
 
 /// The loop.
-pub(crate) struct Driver {
+pub struct Driver {
     registry: Registry,
     participants: Participants,
     hub: Hub,
@@ -123,7 +124,9 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(
+    /// A loop that owns nothing yet.
+    #[must_use]
+    pub fn new(
         registry: Registry,
         participants: Participants,
         hub: Hub,
@@ -164,13 +167,18 @@ impl Driver {
                 Some(loaded) = self.channels.loaded.recv() => self.take_loaded(loaded),
                 () = tokio::time::sleep(sleep) => {}
             }
-            self.fire_timers();
-            self.finish_draining();
-            let waiting = self.live.values().filter(|live| live.only_waits()).count();
-            self.load.active.store(self.live.len() - waiting, Ordering::Relaxed);
-            metrics::in_flight(self.live.len(), waiting);
-            self.gauges.look(self.live.values(), now());
+            self.settle();
         }
+    }
+
+    /// What every turn ends with.
+    fn settle(&mut self) {
+        self.fire_timers();
+        self.finish_draining();
+        let waiting = self.live.values().filter(|live| live.only_waits()).count();
+        self.load.active.store(self.live.len() - waiting, Ordering::Relaxed);
+        metrics::in_flight(self.live.len(), waiting);
+        self.gauges.look(self.live.values(), now());
     }
 
     fn until_next_timer(&self) -> Duration {
@@ -208,12 +216,7 @@ impl Driver {
                 for shard in shards {
                     self.shards.remove(&shard);
                     self.draining.remove(&shard);
-                    let gone: Vec<_> = self
-                        .live
-                        .iter()
-                        .filter(|(_, live)| live.shard == shard)
-                        .map(|(saga, _)| *saga)
-                        .collect();
+                    let gone = self.sagas_of(&[shard]);
                     metrics::evicted(gone.len());
                     gone.into_iter().for_each(|saga| self.evict(saga));
                 }
@@ -222,12 +225,7 @@ impl Driver {
             }
             Input::Drain(shards, told) => {
                 self.draining.extend(&shards);
-                let affected: Vec<_> = self
-                    .live
-                    .iter()
-                    .filter(|(_, l)| shards.contains(&l.shard))
-                    .map(|(saga, _)| *saga)
-                    .collect();
+                let affected = self.sagas_of(&shards);
                 self.drained.push((shards, told));
                 affected.into_iter().for_each(|saga| self.advance(saga));
             }
@@ -237,8 +235,18 @@ impl Driver {
         }
     }
 
+    /// Those of these shards that are in memory, the oldest first.
+    fn sagas_of(&self, shards: &[i16]) -> Vec<SagaId> {
+        let found = self.live.iter().filter(|(_, live)| shards.contains(&live.shard));
+        let mut found: Vec<_> = found.map(|(saga, _)| *saga).collect();
+        found.sort_unstable();
+        found
+    }
+
     fn owned(&self) -> Vec<(i16, i64)> {
-        self.shards.iter().map(|(shard, (epoch, _))| (*shard, *epoch)).collect()
+        let mut owned: Vec<_> = self.shards.iter().map(|(shard, (epoch, _))| (*shard, *epoch)).collect();
+        owned.sort_unstable();
+        owned
     }
 
     fn drives(&self, shard: i16) -> Option<i64> {

@@ -14,13 +14,13 @@ type Waiting = HashMap<SagaId, watch::Sender<i64>>;
 
 /// Who waits for what. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Hub {
+pub struct Hub {
     waiting: Arc<Mutex<Waiting>>,
 }
 
 /// A place in the hub; given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     hub: Hub,
     saga: SagaId,
     version: watch::Receiver<i64>,
@@ -33,13 +33,13 @@ impl Hub {
 
     /// Begins to wait. What is committed after this is not missed.
     #[must_use]
-    pub(crate) fn wait_for(&self, saga: SagaId) -> Place {
+    pub fn wait_for(&self, saga: SagaId) -> Place {
         let version = self.lock().entry(saga).or_insert_with(|| watch::channel(0).0).subscribe();
         Place { hub: self.clone(), saga, version }
     }
 
     /// A version is committed.
-    pub(crate) fn tell(&self, saga: SagaId, version: i64) {
+    pub fn tell(&self, saga: SagaId, version: i64) {
         if let Some(sender) = self.lock().get(&saga) {
             sender.send_replace(version);
         }
@@ -48,7 +48,7 @@ impl Hub {
 
 impl Place {
     /// Until something was committed since the last look.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         if self.version.changed().await.is_err() {
             // The sender lives as long as this place; a closed one never changes.
             std::future::pending::<()>().await;

@@ -79,6 +79,29 @@ pub enum Landed {
     No(SagaId, Uuid),
 }
 
+/// What a transition is whose commit failed with an error, by the version and commit id that the row has now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterDoubt {
+    /// It landed; only the answer was lost.
+    Landed,
+    /// It did not, and may be written again.
+    Again,
+    /// The version moved: another owner wrote.
+    Lost,
+}
+
+impl AfterDoubt {
+    /// Judges one.
+    #[must_use]
+    pub fn of(transition: &Transition, row: Option<(i64, Uuid)>) -> Self {
+        match row {
+            Some((_, commit)) if commit == transition.commit_id => Self::Landed,
+            Some((version, _)) if version == transition.version => Self::Again,
+            _ => Self::Lost,
+        }
+    }
+}
+
 /// A saga as it is stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -454,7 +477,7 @@ impl Writer {
         }
     }
 
-    /// After an error: what landed is known, what could not have landed goes again, and whose version moved is lost.
+    /// After an error: what [`AfterDoubt`] says of each.
     async fn sort_out(&self, group: Vec<Transition>, known: &mut Vec<Landed>) -> Vec<Transition> {
         let ids = group.iter().map(|t| t.saga.uuid()).collect();
         let found = match self.pool.acquire().await {
@@ -466,17 +489,22 @@ impl Writer {
             found.into_iter().map(|(id, v, commit)| (id, (v, commit))).collect();
         let mut again = Vec::new();
         for transition in group {
-            match found.get(&transition.saga.uuid()) {
-                Some((version, commit)) if is(Bug::CommitWrittenAgain) && *commit == transition.commit_id => {
-                    let commit_id = chassis::clock::new_uuid();
-                    again.push(Transition { version: *version, commit_id, ..transition });
-                }
-                Some((_, commit)) if *commit == transition.commit_id => {
+            let row = found.get(&transition.saga.uuid()).copied();
+            if let Some((version, commit)) = row
+                && is(Bug::CommitWrittenAgain)
+                && commit == transition.commit_id
+            {
+                let commit_id = chassis::clock::new_uuid();
+                again.push(Transition { version, commit_id, ..transition });
+                continue;
+            }
+            match AfterDoubt::of(&transition, row) {
+                AfterDoubt::Landed => {
                     self.relay.hand(transition.messages.clone());
                     known.push(Landed::Yes(transition.saga, transition.commit_id));
                 }
-                Some((version, _)) if *version == transition.version => again.push(transition),
-                _ => known.push(Landed::No(transition.saga, transition.commit_id)),
+                AfterDoubt::Again => again.push(transition),
+                AfterDoubt::Lost => known.push(Landed::No(transition.saga, transition.commit_id)),
             }
         }
         again

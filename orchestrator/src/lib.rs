@@ -6,14 +6,14 @@
 
 pub mod api;
 pub mod catalog;
-mod compensation;
-mod driver;
-mod hub;
+pub mod compensation;
+pub mod driver;
+pub mod hub;
 pub mod journal;
 mod metrics;
 mod ownership;
 pub mod participants;
-mod recovery;
+pub mod recovery;
 pub mod saga;
 mod settings;
 pub mod shard;

@@ -5,7 +5,7 @@
 //! spends no attempt.
 
 mod client;
-mod outcome;
+pub mod outcome;
 
 use std::{
     collections::HashMap,
@@ -198,6 +198,14 @@ impl Participants {
         open("charge", "payment", 64, Client::Payment(callees.payment.clone()));
         open("post", "ledger", 2, Client::Ledger(callees.ledger.clone()));
         Self { lanes: Arc::new(lanes), breakers: Arc::new(breakers) }
+    }
+
+    /// No dispatchers: all calls go to this queue, for whoever carries them himself.
+    #[must_use]
+    pub fn queued(calls: &mpsc::UnboundedSender<Dispatch>) -> Self {
+        let lanes = ["open", "complete", "reserve", "commit", "screen", "charge", "post"];
+        let lanes = lanes.into_iter().map(|lane| (lane, calls.clone())).collect();
+        Self { lanes: Arc::new(lanes), breakers: Arc::default() }
     }
 
     /// Queues a call. Its outcome comes back on the channel, always.

@@ -16,7 +16,7 @@ use crate::{
 
 /// Sagas to be loaded.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// Which.
     pub sagas: Vec<SagaId>,
     /// Those of them whose owner died with work in hand.
@@ -29,7 +29,7 @@ pub(crate) struct Wanted {
 
 /// Sagas that were asked for.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     /// Which were asked for.
     pub asked: Vec<SagaId>,
     /// Those that are there; none when the database could not be asked.

@@ -3,29 +3,29 @@
 //! [`quote`] turns a cart into priced lines, tax and a total, or says which fields are wrong. [`document`] says what a
 //! commercial document may hold. Amounts are whole minor units of one currency and every sum is checked.
 
-pub(crate) mod document;
+pub mod document;
 pub(crate) mod quote;
 
 use serde::{Deserialize, Serialize};
 
 /// Lines of an order at most.
-pub(crate) const MAX_LINES: usize = 100;
+pub const MAX_LINES: usize = 100;
 
 /// The largest quantity of a line.
-pub(crate) const MAX_QUANTITY: i64 = 1_000_000;
+pub const MAX_QUANTITY: i64 = 1_000_000;
 
 /// The largest price of one, in minor units.
-pub(crate) const MAX_PRICE: i64 = 1_000_000_000_000;
+pub const MAX_PRICE: i64 = 1_000_000_000_000;
 
 /// A line with its price, in minor units of the order's currency. Stored as JSON: fields may be added, never renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PricedLine {
+pub struct PricedLine {
     /// What.
-    pub(crate) sku: String,
+    pub sku: String,
     /// How many.
-    pub(crate) quantity: i64,
+    pub quantity: i64,
     /// Of one.
-    pub(crate) unit_price_minor: i64,
+    pub unit_price_minor: i64,
     /// Of all of them.
-    pub(crate) line_total_minor: i64,
+    pub line_total_minor: i64,
 }

@@ -12,10 +12,10 @@
 
 mod commands;
 mod consumer;
-mod domain;
+pub mod domain;
 mod grpc;
 mod store;
-mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 

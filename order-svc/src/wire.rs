@@ -32,7 +32,7 @@ use crate::{
 const HASH_VERSION: u8 = 1;
 
 /// Reads an Open item.
-pub(crate) fn open_item(item: OpenItem, header: &Header) -> Result<open::Item, String> {
+pub fn open_item(item: OpenItem, header: &Header) -> Result<open::Item, String> {
     let order = order(&item.order_id, &header.key)?;
     let customer: PartyId = item.customer_id.parse().map_err(|e| format!("customer_id: {e}"))?;
     let merchant: PartyId = item.merchant_id.parse().map_err(|e| format!("merchant_id: {e}"))?;
@@ -64,14 +64,14 @@ pub(crate) fn open_item(item: OpenItem, header: &Header) -> Result<open::Item, S
 }
 
 /// Reads a Complete item. Its history is not hashed: a take-over may tell the times again.
-pub(crate) fn complete_item(item: CompleteItem, header: &Header) -> Result<complete::Item, String> {
+pub fn complete_item(item: CompleteItem, header: &Header) -> Result<complete::Item, String> {
     let order = order(&item.order_id, &header.key)?;
     let hash = RequestHash::new(HASH_VERSION).field("order_id", order.uuid().as_bytes()).finish();
     Ok(complete::Item { key: header.key.clone(), history: changes(item.history)?, hash })
 }
 
 /// Reads a Cancel item; with the message id when it came by bus.
-pub(crate) fn cancel_item(
+pub fn cancel_item(
     item: CancelItem,
     header: Header,
     command_id: Option<Uuid>,
@@ -110,7 +110,7 @@ fn to_line(line: PricedLine) -> v1::PricedLine {
 }
 
 /// The message that answers a Cancel which came by bus; none when there is no outcome.
-pub(crate) fn answer(item: &cancel::Item, says: &BackAnswer<CancelDone>) -> Option<Message> {
+pub fn answer(item: &cancel::Item, says: &BackAnswer<CancelDone>) -> Option<Message> {
     let command_id = item.command_id?.to_string();
     let answer = StepAnswer::compensation(&item.key, &command_id, says, clock::now())?;
     let body = answer.encode_to_vec();

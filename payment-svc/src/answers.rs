@@ -25,12 +25,12 @@ use crate::{
 };
 
 /// Topic of the event that money went back.
-pub(crate) const PAYMENT_REFUNDED: &str = "payment.refunded";
+pub const PAYMENT_REFUNDED: &str = "payment.refunded";
 
 type Time = DateTime<Utc>;
 
 /// Stores the replies of what has just ended: from now on they are said as they are.
-pub(crate) fn seal(attempt: &mut Attempt) {
+pub fn seal(attempt: &mut Attempt) {
     if attempt.forward_reply.is_none() {
         attempt.forward_reply = match attempt.forward {
             Outcome::Done => Some(charge_done(attempt).encode_to_vec()),
@@ -69,7 +69,7 @@ fn reply<D: prost::Message + Default>(stored: Option<&Vec<u8>>) -> Result<D, Tro
 }
 
 /// What the charge answers; none while it is not known.
-pub(crate) fn forward(attempt: &Attempt) -> Result<Option<Answer<ChargeDone>>, Trouble> {
+pub fn forward(attempt: &Attempt) -> Result<Option<Answer<ChargeDone>>, Trouble> {
     if attempt.back.is_some() {
         return Ok(Some(Answer::Fenced));
     }
@@ -82,7 +82,7 @@ pub(crate) fn forward(attempt: &Attempt) -> Result<Option<Answer<ChargeDone>>, T
 }
 
 /// What the compensation answers; none while it is under way or was not asked for.
-pub(crate) fn back(attempt: &Attempt) -> Result<Option<BackAnswer<RefundDone>>, Trouble> {
+pub fn back(attempt: &Attempt) -> Result<Option<BackAnswer<RefundDone>>, Trouble> {
     Ok(match attempt.back {
         Some(Outcome::Done) => Some(BackAnswer::Done(reply(attempt.back_reply.as_ref())?)),
         Some(Outcome::Blocked) => Some(BackAnswer::NotApplied),
@@ -91,7 +91,7 @@ pub(crate) fn back(attempt: &Attempt) -> Result<Option<BackAnswer<RefundDone>>, 
 }
 
 /// *Wait for the settlement.*
-pub(crate) fn settlement(attempt: &Attempt, policy: &Policy, now: Time) -> Pending {
+pub fn settlement(attempt: &Attempt, policy: &Policy, now: Time) -> Pending {
     let until = attempt.until(policy, now);
     Pending { until: Some(proto::time::stamp(until)), action: "SETTLEMENT".to_owned() }
 }
@@ -103,7 +103,7 @@ pub(crate) fn refund_in_progress(policy: &Policy, now: Time) -> Pending {
 }
 
 /// What is owed to others because of this change. Commands that are answered are taken off the record.
-pub(crate) fn messages(before: &Attempt, after: &mut Attempt, now: Time) -> Result<Vec<Message>, Trouble> {
+pub fn messages(before: &Attempt, after: &mut Attempt, now: Time) -> Result<Vec<Message>, Trouble> {
     let mut messages = Vec::new();
     if before.forward == Outcome::Pending && !seeded::is(Bug::SettlementLost) {
         messages.extend(forward_answer(after, now)?);
@@ -136,7 +136,8 @@ fn to_orchestrator(key: &StepKey, answer: &StepAnswer, trace: &str) -> Message {
         .with(header::TRACE, trace)
 }
 
-fn back_answer(
+/// The answer to a compensation: to the command, or to whoever came without one.
+pub fn back_answer(
     key: &StepKey,
     command: &str,
     says: &BackAnswer<RefundDone>,

@@ -14,10 +14,10 @@ mod said;
 mod tests;
 mod token;
 
-pub(crate) use attempt::{
+pub use attempt::{
     Asked, Attempt, Business, CommandId, Event, Next, PROVIDER_UNAVAILABLE, State, TakeBack, charge_key,
     payment_of, refund_key,
 };
-pub(crate) use policy::{Policy, after};
+pub use policy::{Policy, after};
 pub use said::{Category, Decline, Fault, Said};
 pub use token::{Token, TokenError};

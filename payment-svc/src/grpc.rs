@@ -7,7 +7,7 @@ mod attempts;
 
 use std::{str::FromStr, sync::Arc};
 
-use chassis::{barrier::RequestHash, telemetry::step_span};
+use chassis::telemetry::step_span;
 use proto::{
     payment::v1::{
         ChargeItem, ChargeReply, ChargeRequest, RefundReply, RefundRequest, charge_item::Method,
@@ -88,19 +88,8 @@ fn charge(key: StepKey, item: &ChargeItem) -> Result<Charge, String> {
         amount,
         token: Some(field::<Token>("card.token", &card.token)?),
     };
-    let hash = hash(&business, &card.token);
+    let hash = business.hash();
     Ok(Charge { key, hash, business, trace: String::new(), closed_for: None })
-}
-
-fn hash(business: &Business, token: &str) -> Vec<u8> {
-    RequestHash::new(1)
-        .field("order", business.order.uuid().as_bytes())
-        .field("customer", business.customer.as_str().as_bytes())
-        .field("merchant", business.merchant.as_str().as_bytes())
-        .field("amount", &business.amount.minor.to_be_bytes())
-        .field("currency", business.amount.currency.as_str().as_bytes())
-        .field("card", token.as_bytes())
-        .finish()
 }
 
 #[cfg(test)]

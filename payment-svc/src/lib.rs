@@ -12,11 +12,11 @@
 //!
 //! This crate must never call the provider inside a transaction, send without a stamp, or show a token.
 
-mod answers;
+pub mod answers;
 mod calls;
 mod commands;
 mod consumer;
-mod domain;
+pub mod domain;
 mod grpc;
 pub mod provider;
 mod resolver;

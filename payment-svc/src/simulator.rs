@@ -6,7 +6,7 @@
 //! deaf to whoever gives up waiting, as a provider is: what it has begun it ends.
 
 mod book;
-mod rules;
+pub mod rules;
 mod store;
 
 use std::{sync::Arc, time::Duration};

@@ -10,16 +10,16 @@ use types::{Currency, Money, OrderId, PartyId};
 
 /// What is screened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Subject {
-    pub(crate) order: Option<OrderId>,
-    pub(crate) customer: PartyId,
-    pub(crate) merchant: PartyId,
-    pub(crate) amount: Money,
+pub struct Subject {
+    pub order: Option<OrderId>,
+    pub customer: PartyId,
+    pub merchant: PartyId,
+    pub amount: Money,
 }
 
 impl Subject {
     /// What was asked, for the barrier.
-    pub(crate) fn hash(&self) -> Vec<u8> {
+    pub fn hash(&self) -> Vec<u8> {
         let order = self.order.map(|order| order.to_string()).unwrap_or_default();
         RequestHash::new(1)
             .field("order_id", order.as_bytes())
@@ -33,7 +33,7 @@ impl Subject {
 
 /// What a rule looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// How much it is.
     Amount,
     /// How many orders the customer made lately.
@@ -41,44 +41,44 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Amount => "AMOUNT_REVIEW",
             Self::Velocity => "VELOCITY_REVIEW",
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Amount, Self::Velocity].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) kind: Kind,
+pub struct Rule {
+    pub kind: Kind,
     /// None: every currency without a rule of its own.
-    pub(crate) currency: Option<Currency>,
+    pub currency: Option<Currency>,
     /// Amount: from here on, in minor units of the currency, or of two decimals where there is none. Velocity: orders
     /// that pass within the window.
-    pub(crate) threshold: i64,
+    pub threshold: i64,
     /// Velocity only; zero otherwise.
-    pub(crate) window_seconds: i64,
-    pub(crate) enabled: bool,
+    pub window_seconds: i64,
+    pub enabled: bool,
 }
 
 /// A field of a rule that cannot be so, and why.
-pub(crate) type BadField = (&'static str, &'static str);
+pub type BadField = (&'static str, &'static str);
 
 impl Rule {
     /// The longest window: 31 days. Longer ones count too many rows for every order.
-    pub(crate) const MAX_WINDOW_SECONDS: i64 = 31 * 24 * 60 * 60;
+    pub const MAX_WINDOW_SECONDS: i64 = 31 * 24 * 60 * 60;
 
     /// Whether its parts fit together.
     ///
     /// # Errors
     /// Every field that does not.
-    pub(crate) fn check(&self) -> Result<(), Vec<BadField>> {
+    pub fn check(&self) -> Result<(), Vec<BadField>> {
         let mut bad = Vec::new();
         if self.threshold < 0 {
             bad.push(("threshold", "must not be negative"));
@@ -101,7 +101,7 @@ impl Rule {
 
 /// The rules in force.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rules {
+pub struct Rules {
     /// A rule that is switched off stands here too: it keeps the general one from its currency.
     amounts: HashMap<Option<Currency>, Rule>,
     velocity: Option<Rule>,
@@ -122,7 +122,7 @@ impl FromIterator<Rule> for Rules {
 
 impl Rules {
     /// How far back orders must be counted, in seconds; none when nobody asks.
-    pub(crate) fn window_seconds(&self) -> Option<i64> {
+    pub fn window_seconds(&self) -> Option<i64> {
         self.velocity.map(|rule| rule.window_seconds)
     }
 
@@ -144,7 +144,7 @@ impl Rules {
 
 /// What the rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub enum Judgement {
     Approve,
     /// The customer is on the deny list.
     Deny,
@@ -153,7 +153,7 @@ pub(crate) enum Judgement {
 }
 
 /// Screens. `earlier` is how many orders of the customer there were within the window.
-pub(crate) fn judge(rules: &Rules, subject: &Subject, is_denied: bool, earlier: i64) -> Judgement {
+pub fn judge(rules: &Rules, subject: &Subject, is_denied: bool, earlier: i64) -> Judgement {
     if is_denied {
         Judgement::Deny
     } else if rules.is_large(subject.amount) {
@@ -167,7 +167,7 @@ pub(crate) fn judge(rules: &Rules, subject: &Subject, is_denied: bool, earlier: 
 
 /// Where a review stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReviewState {
+pub enum ReviewState {
     Open,
     Approved,
     Declined,
@@ -178,7 +178,7 @@ pub(crate) enum ReviewState {
 }
 
 impl ReviewState {
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "OPEN",
             Self::Approved => "APPROVED",
@@ -188,7 +188,7 @@ impl ReviewState {
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Open, Self::Approved, Self::Declined, Self::Expired, Self::Withdrawn]
             .into_iter()
             .find(|state| state.as_str() == text)
@@ -197,7 +197,7 @@ impl ReviewState {
 
 /// What comes to a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Knock {
+pub enum Knock {
     /// A person decides.
     Decision {
         /// Or decline.
@@ -211,7 +211,7 @@ pub(crate) enum Knock {
 
 /// How a review ends by what comes to it; none when it stays as it is. The saga was promised an outcome by
 /// `expire_time`, so a decision after that finds the review expired, whoever wrote it down first.
-pub(crate) fn end(
+pub fn end(
     state: ReviewState,
     expire_time: DateTime<Utc>,
     knock: Knock,

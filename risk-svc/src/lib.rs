@@ -15,10 +15,10 @@
 mod commands;
 mod consumer;
 mod deadline;
-mod domain;
+pub mod domain;
 mod grpc;
 mod store;
-mod wire;
+pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,7 +19,7 @@ use crate::{
     store::review::Review,
 };
 
-pub(crate) fn screen(item: WireScreen, header: Header) -> Result<screen::Item, String> {
+pub fn screen(item: WireScreen, header: Header) -> Result<screen::Item, String> {
     let amount = item.amount.as_ref().ok_or("amount: is missing")?;
     let amount = Money::try_from(amount).map_err(|e| format!("amount: {e}"))?;
     if amount.minor < 0 {
@@ -42,18 +42,13 @@ fn order(text: &str) -> Result<Option<OrderId>, String> {
     }
 }
 
-pub(crate) fn refused<const N: usize>(reason: &str, metadata: [(&str, &str); N]) -> Refused {
+pub fn refused<const N: usize>(reason: &str, metadata: [(&str, &str); N]) -> Refused {
     let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Refused { reason: reason.to_owned(), metadata }
 }
 
 /// The outcome of a step that was told to wait, for the orchestrators.
-pub(crate) fn late_answer(
-    key: &StepKey,
-    outcome: step_answer::Outcome,
-    trace: &str,
-    now: DateTime<Utc>,
-) -> Message {
+pub fn late_answer(key: &StepKey, outcome: step_answer::Outcome, trace: &str, now: DateTime<Utc>) -> Message {
     let answer = StepAnswer {
         saga_id: key.saga.to_string(),
         step: key.step.to_string(),

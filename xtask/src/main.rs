@@ -20,6 +20,7 @@ mod redis;
 mod rig;
 mod service;
 mod services;
+mod sim;
 mod stop;
 mod test;
 mod up;
@@ -38,6 +39,7 @@ Commands:
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
   bugs [-- args]  plants one bug after the other, and the auditor has to name what each breaks
+  sim [-- args]   all of it in one process, from seeds: simulated time, network, disks and crashes (--help: its options)
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
@@ -53,6 +55,7 @@ Examples:
   cargo xtask up                                   see it run; Ctrl-C stops it, the data stays
   cargo xtask up -- --help                         what `amends up` can be told
   cargo xtask chaos -- --minutes 5 --orders 10000  each process killed three times
+  cargo xtask sim --seed 4711 --trace              one simulated run, step by step
   cargo xtask test                                 every test of the workspace
   cargo xtask test -- -p inventory-svc             the tests of one crate
   cargo xtask test -- a_declined_card -- --nocapture
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         "up" => up::run(&args),
         "stack" | "chaos" | "crash" | "bugs" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
+        "sim" => sim::run(&args),
         "trace" => rig::trace(&args),
         "compose-test" => compose_test::run(&args),
         "tidy" => ci::tidy(&args),

@@ -24,12 +24,12 @@ use crate::{
 
 /// A sale that is wanted.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub struct Item {
     /// The step that sells.
-    pub(crate) key: StepKey,
+    pub key: StepKey,
     /// The step that reserved.
-    pub(crate) reservation: StepKey,
-    pub(crate) hash: Vec<u8>,
+    pub reservation: StepKey,
+    pub hash: Vec<u8>,
 }
 
 /// The command.

@@ -32,13 +32,13 @@ use crate::{
 
 /// A reservation that is to be taken back.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub struct Item {
     /// The forward step's key.
-    pub(crate) key: StepKey,
+    pub key: StepKey,
     /// The message that asked for it, if one did.
-    pub(crate) command_id: Option<Uuid>,
+    pub command_id: Option<Uuid>,
     /// W3C traceparent; may be empty.
-    pub(crate) trace: String,
+    pub trace: String,
 }
 
 /// The command.

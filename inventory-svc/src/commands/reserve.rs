@@ -26,12 +26,12 @@ use crate::{
 
 /// A reservation that is wanted.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
-    pub(crate) key: StepKey,
-    pub(crate) order: OrderId,
-    pub(crate) lines: Lines,
-    pub(crate) hold_until: DateTime<Utc>,
-    pub(crate) hash: Vec<u8>,
+pub struct Item {
+    pub key: StepKey,
+    pub order: OrderId,
+    pub lines: Lines,
+    pub hold_until: DateTime<Utc>,
+    pub hash: Vec<u8>,
 }
 
 /// The command.

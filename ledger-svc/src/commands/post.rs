@@ -22,9 +22,9 @@ use crate::{
 
 /// What is asked.
 #[derive(Debug, Clone)]
-pub(crate) struct PostItem {
-    pub(crate) key: StepKey,
-    pub(crate) sale: Sale,
+pub struct PostItem {
+    pub key: StepKey,
+    pub sale: Sale,
 }
 
 /// The command.

@@ -24,15 +24,15 @@ use crate::{
 
 /// What is asked.
 #[derive(Debug, Clone)]
-pub(crate) struct ReverseItem {
+pub struct ReverseItem {
     /// Of the posting.
-    pub(crate) key: StepKey,
+    pub key: StepKey,
     /// For people.
-    pub(crate) reason: String,
+    pub reason: String,
     /// W3C traceparent; may be empty.
-    pub(crate) trace: String,
+    pub trace: String,
     /// The message that asks; none by gRPC, whose answer goes back on the stream.
-    pub(crate) command_id: Option<Uuid>,
+    pub command_id: Option<Uuid>,
 }
 
 /// The command.

@@ -30,10 +30,10 @@ use crate::{
 
 /// What was said.
 #[derive(Debug, Clone)]
-pub(crate) struct SuspendItem {
+pub struct SuspendItem {
     /// Of the charge.
-    pub(crate) key: StepKey,
-    pub(crate) refunded: Refunded,
+    pub key: StepKey,
+    pub refunded: Refunded,
 }
 
 /// What came of it.

@@ -35,7 +35,7 @@ pub(super) struct Live {
     input: Arc<str>,
     /// The trace of its start; empty where there is none.
     trace: String,
-    state: State,
+    pub(super) state: State,
     /// Recorded, not committed.
     events: Vec<Recorded>,
     messages: Vec<chassis::bus::Message>,
@@ -493,5 +493,5 @@ impl Live {
 
 /// Zero to `longest`, in milliseconds.
 fn full_jitter(longest: i64) -> i64 {
-    rand::random_range(0..=longest.max(1))
+    chassis::clock::up_to(longest.max(1))
 }

@@ -69,7 +69,8 @@ impl CallOutcome {
 }
 
 /// The one place that says what a stream's own status means for the items not yet answered.
-pub(super) fn classify_status(status: &Status) -> CallOutcome {
+#[must_use]
+pub fn classify_status(status: &Status) -> CallOutcome {
     let reason = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => {
@@ -97,7 +98,8 @@ fn never_connected(status: &Status) -> bool {
 }
 
 /// The one place that says what a participant's answer means.
-pub(super) fn classify<D: prost::Message>(says: Option<Answer<D>>) -> CallOutcome {
+#[must_use]
+pub fn classify<D: prost::Message>(says: Option<Answer<D>>) -> CallOutcome {
     match says {
         Some(Answer::Done(done)) => CallOutcome::Done(done.encode_to_vec()),
         Some(Answer::Refused(refused)) => {

@@ -28,17 +28,17 @@ use crate::{
 
 /// A document that is to be cancelled.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub struct Item {
     /// The open step's.
-    pub(crate) key: StepKey,
+    pub key: StepKey,
     /// For people.
-    pub(crate) reason: String,
+    pub reason: String,
     /// What happened since it was opened.
-    pub(crate) history: Vec<Change>,
+    pub history: Vec<Change>,
     /// The message that asked for it, if one did.
-    pub(crate) command_id: Option<Uuid>,
+    pub command_id: Option<Uuid>,
     /// W3C traceparent; may be empty.
-    pub(crate) trace: String,
+    pub trace: String,
 }
 
 /// The command.

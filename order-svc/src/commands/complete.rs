@@ -23,12 +23,12 @@ use crate::{
 
 /// A document that is to be complete.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub struct Item {
     /// The step that completes.
-    pub(crate) key: StepKey,
+    pub key: StepKey,
     /// What happened since it was opened.
-    pub(crate) history: Vec<Change>,
-    pub(crate) hash: Vec<u8>,
+    pub history: Vec<Change>,
+    pub hash: Vec<u8>,
 }
 
 /// The command.

@@ -25,15 +25,15 @@ use crate::{
 
 /// A document that is wanted; its numbers add up.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
-    pub(crate) key: StepKey,
-    pub(crate) order: OrderId,
-    pub(crate) customer: PartyId,
-    pub(crate) merchant: PartyId,
-    pub(crate) currency: Currency,
-    pub(crate) lines: Vec<PricedLine>,
-    pub(crate) sums: Sums,
-    pub(crate) hash: Vec<u8>,
+pub struct Item {
+    pub key: StepKey,
+    pub order: OrderId,
+    pub customer: PartyId,
+    pub merchant: PartyId,
+    pub currency: Currency,
+    pub lines: Vec<PricedLine>,
+    pub sums: Sums,
+    pub hash: Vec<u8>,
 }
 
 /// The command.

@@ -7,7 +7,7 @@ use types::{Currency, Money, MoneyError, Sku};
 use super::{MAX_LINES, MAX_PRICE, MAX_QUANTITY, PricedLine};
 
 /// The first entry of every history. Open writes it.
-pub(crate) const CREATED: &str = "CREATED";
+pub const CREATED: &str = "CREATED";
 
 /// What a history may say.
 const STATUSES: &[&str] = &[
@@ -28,16 +28,16 @@ const MAX_REASON: usize = 256;
 
 /// When an order became what. Stored as JSON: fields may be added, never renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Change {
+pub struct Change {
     /// As in the public order's status.
-    pub(crate) status: String,
+    pub status: String,
     /// Since when.
-    pub(crate) time: DateTime<Utc>,
+    pub time: DateTime<Utc>,
 }
 
 /// Why a document cannot be a valid one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Invalid {
+pub enum Invalid {
     /// None, or too many.
     #[error("lines: must be 1 to {MAX_LINES}, there are {0}")]
     Lines(usize),
@@ -60,14 +60,14 @@ pub(crate) enum Invalid {
 
 /// The amounts of a document in minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) subtotal_minor: i64,
-    pub(crate) tax_minor: i64,
-    pub(crate) total_minor: i64,
+pub struct Sums {
+    pub subtotal_minor: i64,
+    pub tax_minor: i64,
+    pub total_minor: i64,
 }
 
 /// Whether prices, lines and sums agree. What they are is not asked: Open stores the prices it is given.
-pub(crate) fn check(lines: &[PricedLine], sums: Sums, currency: Currency) -> Result<(), Invalid> {
+pub fn check(lines: &[PricedLine], sums: Sums, currency: Currency) -> Result<(), Invalid> {
     if lines.is_empty() || lines.len() > MAX_LINES {
         return Err(Invalid::Lines(lines.len()));
     }
@@ -97,7 +97,7 @@ pub(crate) fn check(lines: &[PricedLine], sums: Sums, currency: Currency) -> Res
 }
 
 /// Whether these entries may be added to a history.
-pub(crate) fn check_changes(changes: &[Change]) -> Result<(), Invalid> {
+pub fn check_changes(changes: &[Change]) -> Result<(), Invalid> {
     if changes.len() > MAX_CHANGES {
         return Err(Invalid::History(changes.len()));
     }
@@ -108,18 +108,18 @@ pub(crate) fn check_changes(changes: &[Change]) -> Result<(), Invalid> {
 }
 
 /// A history that begins now.
-pub(crate) fn created(time: DateTime<Utc>) -> Vec<Change> {
+pub fn created(time: DateTime<Utc>) -> Vec<Change> {
     vec![Change { status: CREATED.to_owned(), time }]
 }
 
 /// The history with these entries at its end. CREATED is there from Open and is not said twice.
-pub(crate) fn continued(mut history: Vec<Change>, changes: &[Change]) -> Vec<Change> {
+pub fn continued(mut history: Vec<Change>, changes: &[Change]) -> Vec<Change> {
     history.extend(changes.iter().filter(|change| change.status != CREATED).cloned());
     history
 }
 
 /// A reason as it can be kept: a compensation must not fail for the sake of its text.
-pub(crate) fn reason(text: &str) -> String {
+pub fn reason(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
 }
 

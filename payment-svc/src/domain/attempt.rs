@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chassis::{
-    barrier::{self, Outcome, Record},
+    barrier::{self, Outcome, Record, RequestHash},
     seeded::{self, Bug},
 };
 use chrono::{DateTime, Utc};
@@ -16,11 +16,11 @@ use types::{Money, OrderId, PartyId, PaymentId, StepKey};
 use super::{Decline, Fault, Policy, Said, Token};
 
 /// The refusal of a charge of which it is proven that nothing was taken.
-pub(crate) const PROVIDER_UNAVAILABLE: &str = "PROVIDER_UNAVAILABLE";
+pub const PROVIDER_UNAVAILABLE: &str = "PROVIDER_UNAVAILABLE";
 
 /// Where an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     Started,
     Pending,
     InDoubt,
@@ -32,7 +32,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Started,
         Self::Pending,
         Self::InDoubt,
@@ -44,7 +44,7 @@ impl State {
     ];
 
     /// As the column says it.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Started => "STARTED",
             Self::Pending => "PENDING",
@@ -58,70 +58,85 @@ impl State {
     }
 
     /// Reads the column.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
     /// Whether it is not known yet whether money was taken.
-    pub(crate) const fn is_open(self) -> bool {
+    pub const fn is_open(self) -> bool {
         matches!(self, Self::Started | Self::Pending | Self::InDoubt)
     }
 }
 
 /// What is charged: everything that the provider is told, and whom it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Business {
-    pub(crate) order: OrderId,
-    pub(crate) customer: PartyId,
-    pub(crate) merchant: PartyId,
-    pub(crate) amount: Money,
+pub struct Business {
+    pub order: OrderId,
+    pub customer: PartyId,
+    pub merchant: PartyId,
+    pub amount: Money,
     /// Gone once the charge has ended.
-    pub(crate) token: Option<Token>,
+    pub token: Option<Token>,
+}
+
+impl Business {
+    /// What was asked, for the barrier.
+    #[must_use]
+    pub fn hash(&self) -> Vec<u8> {
+        RequestHash::new(1)
+            .field("order", self.order.uuid().as_bytes())
+            .field("customer", self.customer.as_str().as_bytes())
+            .field("merchant", self.merchant.as_str().as_bytes())
+            .field("amount", &self.amount.minor.to_be_bytes())
+            .field("currency", self.amount.currency.as_str().as_bytes())
+            .field("card", self.token.as_ref().map_or("", Token::reveal).as_bytes())
+            .finish()
+    }
 }
 
 /// The id of a message, as bytes.
-pub(crate) type CommandId = [u8; 16];
+pub type CommandId = [u8; 16];
 
 /// The record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attempt {
-    pub(crate) key: StepKey,
-    pub(crate) state: State,
+pub struct Attempt {
+    pub key: StepKey,
+    pub state: State,
     /// PENDING: somebody was told to wait for the charge, and is owed a message.
-    pub(crate) forward: Outcome,
-    pub(crate) forward_hash: Vec<u8>,
+    pub forward: Outcome,
+    pub forward_hash: Vec<u8>,
     /// Encoded; none until `forward` is DONE or REFUSED.
-    pub(crate) forward_reply: Option<Vec<u8>>,
+    pub forward_reply: Option<Vec<u8>>,
     /// PENDING: somebody without a command id was told to wait for the taking back.
-    pub(crate) back: Option<Outcome>,
-    pub(crate) back_reply: Option<Vec<u8>>,
+    pub back: Option<Outcome>,
+    pub back_reply: Option<Vec<u8>>,
     /// Ids of the commands that wait for the taking back.
-    pub(crate) commands: Vec<CommandId>,
+    pub commands: Vec<CommandId>,
     /// None in a tombstone.
-    pub(crate) business: Option<Business>,
-    pub(crate) provider_reference: Option<String>,
-    pub(crate) refund_reference: Option<String>,
+    pub business: Option<Business>,
+    pub provider_reference: Option<String>,
+    pub refund_reference: Option<String>,
     /// Why it was refused: the charge or, while REFUNDING, the refund.
-    pub(crate) decline: Option<Decline>,
-    pub(crate) sends: i32,
-    pub(crate) refund_sends: i32,
+    pub decline: Option<Decline>,
+    pub sends: i32,
+    pub refund_sends: i32,
     /// How many keys the refund has had: a key that is too old is never sent again.
-    pub(crate) refund_keys: i32,
+    pub refund_keys: i32,
     /// The last stamp; none when it is known that nothing is under way.
-    pub(crate) sent: Option<DateTime<Utc>>,
+    pub sent: Option<DateTime<Utc>>,
     /// When the refund's present key came into use.
-    pub(crate) refund_begun: Option<DateTime<Utc>>,
-    pub(crate) created: DateTime<Utc>,
-    pub(crate) next_look: Option<DateTime<Utc>>,
+    pub refund_begun: Option<DateTime<Utc>>,
+    pub created: DateTime<Utc>,
+    pub next_look: Option<DateTime<Utc>>,
     /// Look-ups in a row without an end.
-    pub(crate) looks: i32,
+    pub looks: i32,
     /// W3C traceparent of the charge; may be empty.
-    pub(crate) trace: String,
+    pub trace: String,
 }
 
 /// What happened.
 #[derive(Debug, Clone)]
-pub(crate) enum Event {
+pub enum Event {
     /// The charge's send number `send` came back with this.
     Charged { send: i32, result: Result<Said, Fault> },
     /// The charge was looked up, beginning at `at`.
@@ -138,7 +153,7 @@ pub(crate) enum Event {
 
 /// What to do after the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// Send the charge: this commit was its stamp.
     Charge,
     /// Send the refund: this commit was its stamp.
@@ -151,7 +166,7 @@ pub(crate) enum Next {
 
 /// What a charge that is asked for meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
     /// Its stored reply.
     Answered,
     /// It is under way; the caller is owed a message now.
@@ -164,7 +179,7 @@ pub(crate) enum Asked {
 
 /// What a compensation meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TakeBack {
+pub enum TakeBack {
     /// It is taken back, or nothing was there to take back: answer now.
     Answered,
     /// It will be answered when it is done; and this is to do.
@@ -173,17 +188,17 @@ pub(crate) enum TakeBack {
 
 impl Attempt {
     /// pay_…: follows from (saga, step).
-    pub(crate) fn payment(&self) -> PaymentId {
+    pub fn payment(&self) -> PaymentId {
         payment_of(&self.key)
     }
 
     /// The key under which the provider knows the charge.
-    pub(crate) fn charge_key(&self) -> String {
+    pub fn charge_key(&self) -> String {
         charge_key(self.payment())
     }
 
     /// The key under which the provider knows the refund.
-    pub(crate) fn refund_key(&self) -> String {
+    pub fn refund_key(&self) -> String {
         refund_key(self.payment(), self.refund_keys)
     }
 
@@ -192,7 +207,7 @@ impl Attempt {
     }
 
     /// A charge is asked for again.
-    pub(crate) fn asked(&mut self, hash: &[u8]) -> Asked {
+    pub fn asked(&mut self, hash: &[u8]) -> Asked {
         match barrier::forward(Some(&self.record()), hash) {
             barrier::Forward::Done | barrier::Forward::Refused => Asked::Answered,
             barrier::Forward::Fresh | barrier::Forward::InProgress => {
@@ -205,13 +220,7 @@ impl Attempt {
     }
 
     /// One thing happened. With `may_send` false nothing is stamped: the provider cannot be called now.
-    pub(crate) fn apply(
-        &mut self,
-        event: &Event,
-        policy: &Policy,
-        may_send: bool,
-        now: DateTime<Utc>,
-    ) -> Next {
+    pub fn apply(&mut self, event: &Event, policy: &Policy, may_send: bool, now: DateTime<Utc>) -> Next {
         match event {
             Event::Charged { send, result } => self.charge_came_back(*send, result, policy, may_send, now),
             Event::ChargeFound { at, result } => self.charge_found(*at, result, policy, may_send, now),
@@ -231,7 +240,7 @@ impl Attempt {
     }
 
     /// When whoever waits for the charge may expect to know.
-    pub(crate) fn until(&self, policy: &Policy, now: DateTime<Utc>) -> DateTime<Utc> {
+    pub fn until(&self, policy: &Policy, now: DateTime<Utc>) -> DateTime<Utc> {
         let span = match self.state {
             State::Pending => policy.settlement,
             _ => policy.horizon + policy.call_timeout,
@@ -249,18 +258,18 @@ impl Attempt {
 }
 
 /// pay_…: follows from (saga, step).
-pub(crate) fn payment_of(key: &StepKey) -> PaymentId {
+pub fn payment_of(key: &StepKey) -> PaymentId {
     PaymentId::from_uuid(key.saga.derive(&key.step))
 }
 
 /// The key under which the provider knows the charge.
-pub(crate) fn charge_key(payment: PaymentId) -> String {
+pub fn charge_key(payment: PaymentId) -> String {
     let number = if seeded::is(Bug::ProviderKeyPerSend) { seeded::another_number() } else { 1 };
     format!("{payment}:charge:{number}")
 }
 
 /// The key under which the provider knows the refund; `number` counts from 1.
-pub(crate) fn refund_key(payment: PaymentId, number: i32) -> String {
+pub fn refund_key(payment: PaymentId, number: i32) -> String {
     if seeded::is(Bug::RefundedTwice) {
         return format!("{payment}:refund:{}", seeded::another_number());
     }

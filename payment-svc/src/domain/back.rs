@@ -13,13 +13,7 @@ use super::{Attempt, Fault, Next, Policy, Said, State, TakeBack, after};
 
 impl Attempt {
     /// A compensation is asked for. With `told`, the one who asks has no command id and will be told to wait.
-    pub(crate) fn take_back(
-        &mut self,
-        policy: &Policy,
-        may_send: bool,
-        told: bool,
-        now: DateTime<Utc>,
-    ) -> TakeBack {
+    pub fn take_back(&mut self, policy: &Policy, may_send: bool, told: bool, now: DateTime<Utc>) -> TakeBack {
         let wanted = if told { Outcome::Pending } else { Outcome::Started };
         match barrier::back(Some(&self.record())) {
             barrier::Back::Done | barrier::Back::NotApplied | barrier::Back::Tombstone => TakeBack::Answered,

@@ -45,7 +45,7 @@ impl Category {
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Hard, Self::Soft, Self::Data].into_iter().find(|category| category.as_str() == text)
     }
 }

@@ -11,7 +11,7 @@ type Time = DateTime<Utc>;
 
 /// What a token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub enum Manner {
     /// `tok_approve`: charged.
     Approve,
     /// `tok_decline`: `CARD_DECLINED`.
@@ -46,7 +46,7 @@ impl Manner {
     ];
 
     /// As the book says it; a token is `tok_` and this.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Approve => "approve",
             Self::Decline => "decline",
@@ -61,19 +61,19 @@ impl Manner {
     }
 
     /// Reads the book.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|manner| manner.as_str() == text)
     }
 
     /// What a token stands for.
-    pub(crate) fn of_token(token: &str) -> Self {
+    pub fn of_token(token: &str) -> Self {
         token.strip_prefix("tok_").and_then(Self::parse).unwrap_or(Self::InvalidToken)
     }
 }
 
 /// Where a charge or a refund stands in the book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// Heard of, without effect.
     Received,
     /// It takes effect at this time.
@@ -86,7 +86,7 @@ pub(crate) enum Standing {
 
 /// What goes back over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// An answer.
     Says(Said),
     /// An error that promises: no effect.
@@ -99,7 +99,7 @@ pub(crate) enum Reply {
 
 impl Standing {
     /// What has come due has happened.
-    pub(crate) fn as_of(self, now: Time) -> Self {
+    pub fn as_of(self, now: Time) -> Self {
         match self {
             Self::Pending(due) if due <= now => Self::Effective(due),
             other => other,
@@ -107,7 +107,7 @@ impl Standing {
     }
 
     /// What a look-up answers.
-    pub(crate) fn found(self, manner: Manner, reference: &str) -> Option<Said> {
+    pub fn found(self, manner: Manner, reference: &str) -> Option<Said> {
         match self {
             Self::Received => None,
             Self::Pending(_) => Some(Said::Pending),
@@ -127,7 +127,7 @@ fn decline(manner: Manner) -> Decline {
 }
 
 /// A charge with this key was sent for the `send`th time; `standing` is what the book said before.
-pub(crate) fn charge(
+pub fn charge(
     manner: Manner,
     send: i32,
     standing: Standing,
@@ -152,7 +152,7 @@ pub(crate) fn charge(
 }
 
 /// A refund with this key was sent for the `send`th time. A charge's manner holds for its refund too.
-pub(crate) fn refund(
+pub fn refund(
     manner: Manner,
     send: i32,
     standing: Standing,

@@ -29,11 +29,11 @@ use crate::{
 
 /// What is asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
-    pub(crate) key: StepKey,
-    pub(crate) subject: Subject,
+pub struct Item {
+    pub key: StepKey,
+    pub subject: Subject,
     /// W3C traceparent; may be empty.
-    pub(crate) trace: String,
+    pub trace: String,
 }
 
 /// The command.

@@ -1,0 +1,301 @@
+//! Keeps the lease and the shards (DESIGN 4.7). Mirrors `ownership.rs`; who takes what and who lives is the product's own
+//! [`shard::plan`] and [`shard::Watch`].
+//!
+//! Looks are deeds that are planned whether there is work or not; what follows from a look is work.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use orchestrator::{
+    driver::Input,
+    shard::{self, Look, ShardRow, Watch},
+};
+use tokio::{sync::oneshot, time::Instant};
+use uuid::Uuid;
+
+use super::{Feed, feed, plan_listening, plan_sweep};
+use crate::{
+    bug::Bug,
+    mark::Mark,
+    process::ProcessId,
+    world::{DAWN, World},
+};
+
+const LEASE: Duration = Duration::from_secs(10);
+/// Between two looks, in milliseconds.
+const LOOK: i64 = 1_000;
+/// Between two looks when nothing goes wrong any more and all shards are driven: short of the lease.
+const LAZY_LOOK: i64 = 9_000;
+/// How long a drain is waited for.
+const DRAIN: i64 = 3_000;
+
+/// What it remembers from one look to the next.
+pub struct Kept {
+    watch: Watch,
+    /// What the watch counts from: its own clock, which never jumps.
+    born: Instant,
+    /// Driven here: shard and epoch.
+    mine: BTreeMap<i16, i64>,
+    /// Tried for by this process: a row that names us there is no death's.
+    reached_for: BTreeSet<i16>,
+    /// The definitions that each living instance lists.
+    pub listed: Vec<Vec<String>>,
+    /// It hands everything over and stays out.
+    pub leaving: bool,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            watch: Watch::default(),
+            born: Instant::now(),
+            mine: BTreeMap::new(),
+            reached_for: BTreeSet::new(),
+            listed: Vec::new(),
+            leaving: false,
+        }
+    }
+}
+
+impl Kept {
+    /// Shards with their epochs, as the doors and the ears see them.
+    #[must_use]
+    pub fn owned(&self) -> Vec<(i16, i64)> {
+        self.mine.iter().map(|(shard, epoch)| (*shard, *epoch)).collect()
+    }
+
+    /// Shards.
+    #[must_use]
+    pub fn shards(&self) -> Vec<i16> {
+        self.mine.keys().copied().collect()
+    }
+
+    /// Whether it owns a shard under this epoch.
+    #[must_use]
+    pub fn owns(&self, shard: i16, epoch: i64) -> bool {
+        self.mine.get(&shard) == Some(&epoch)
+    }
+}
+
+/// The next look.
+pub fn plan_look(w: &mut World, process: ProcessId, delay: i64) {
+    w.idle_of(process, delay, move |w| look(w, process));
+}
+
+fn next_look(w: &mut World, process: ProcessId) {
+    let is_settled = !w.storm && w.are_shards_driven();
+    plan_look(w, process, if is_settled { LAZY_LOOK } else { LOOK });
+}
+
+fn look(w: &mut World, process: ProcessId) {
+    let Some(o) = w.orchestrators.get(&process) else { return };
+    if o.kept.leaving {
+        return;
+    }
+    let (me, definitions) = (o.me, o.registry.listed());
+    w.transact_as(
+        process,
+        true,
+        move |w| w.tables.renew(me, &definitions),
+        move |w, look| match look {
+            Ok(look) => looked(w, process, me, look),
+            Err(_) => plan_look(w, process, LOOK),
+        },
+    );
+}
+
+fn looked(w: &mut World, process: ProcessId, me: Uuid, look: Look) {
+    let since_dawn = Duration::from_millis(u64::try_from(w.now - DAWN).unwrap_or(0));
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    if o.kept.leaving {
+        return;
+    }
+    let at = o.kept.born + since_dawn;
+    o.kept.watch.observe(&look, at);
+    drop_lost(w, process, &look);
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    let watch = &o.kept.watch;
+    let alive = |id: Uuid| watch.is_alive(id, LEASE);
+    let listed = look.instances.iter().filter(|(id, _)| alive(**id)).map(|(_, (_, list))| list.clone());
+    let listed: Vec<_> = listed.collect();
+    let held: Vec<i16> = o.kept.mine.keys().copied().collect();
+    let plan = shard::plan(me, &held, &look, alive);
+    let gone = watch.gone(&look, LEASE);
+    o.kept.listed = listed;
+    sweep_if_absent(w, process);
+    let rows = VecDeque::from(plan.take);
+    take(w, process, rows, move |w| {
+        let bury = move |w: &mut World| {
+            if !gone.is_empty() {
+                w.transact_as(
+                    process,
+                    true,
+                    move |w| gone.iter().for_each(|(id, counter)| w.tables.leave(*id, Some(*counter))),
+                    |_, _| {},
+                );
+            }
+            next_look(w, process);
+        };
+        if plan.release.is_empty() { bury(w) } else { hand_over(w, process, plan.release, bury) }
+    });
+}
+
+/// The sweep that comes every five seconds, where it would find something.
+fn sweep_if_absent(w: &mut World, process: ProcessId) {
+    let Some(o) = w.orchestrators.get(&process) else { return };
+    let open = w.tables.open_sagas(&o.kept.shards());
+    let is_absent = |saga| {
+        let known = w.tables.sagas.get(&saga).is_some_and(|row| {
+            o.registry.find(&row.kind, row.definition_version, row.definition_hash).is_some()
+        });
+        known && o.driver.state(saga).is_none()
+    };
+    if open.iter().any(|(saga, ..)| is_absent(*saga)) {
+        plan_sweep(w, process, 2_000);
+    }
+}
+
+/// Shards whose epoch moved under us are somebody else's.
+fn drop_lost(w: &mut World, process: ProcessId, look: &Look) {
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    let mine = &mut o.kept.mine;
+    let is_lost = |row: &&ShardRow| mine.get(&row.shard).is_some_and(|epoch| *epoch != row.epoch);
+    let lost: Vec<i16> = look.shards.iter().filter(is_lost).map(|row| row.shard).collect();
+    if lost.is_empty() {
+        return;
+    }
+    mine.retain(|shard, _| !lost.contains(shard));
+    w.mark(Mark::Lost);
+    w.tell(Some(process), || format!("another took over shards {lost:?}"));
+    feed(w, process, Feed::Input(Input::Lost(lost)));
+}
+
+fn take(
+    w: &mut World,
+    process: ProcessId,
+    mut rows: VecDeque<ShardRow>,
+    then: impl FnOnce(&mut World) + 'static,
+) {
+    let Some(row) = rows.pop_front() else { return then(w) };
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    let reached_before = !o.kept.reached_for.insert(row.shard);
+    let me = o.me;
+    let raised = row.clone();
+    let keeps = w.has(Bug::NoEpoch);
+    w.transact_as(
+        process,
+        true,
+        move |w| {
+            let epoch = w.tables.raise(&raised, me, keeps);
+            if let Some(epoch) = epoch {
+                w.judge.acquired(process, raised.shard, epoch);
+            }
+            epoch
+        },
+        move |w, epoch| match epoch {
+            Ok(Some(epoch)) => {
+                let own = row.owner == Some(me) && reached_before;
+                let died = !own && (row.owner.is_some() || !row.released);
+                gained(w, process, row.shard, epoch, died);
+                take(w, process, rows, then);
+            }
+            Ok(None) => take(w, process, rows, then),
+            // What it came to is read in the next round.
+            Err(_) => next_look(w, process),
+        },
+    );
+}
+
+fn gained(w: &mut World, process: ProcessId, shard: i16, epoch: i64, died: bool) {
+    if died {
+        w.mark(Mark::TakenOver);
+    }
+    w.tell(Some(process), || {
+        format!("has shard {shard} at epoch {epoch}{}", if died { ", from the dead" } else { "" })
+    });
+    if let Some(o) = w.orchestrators.get_mut(&process) {
+        o.kept.mine.insert(shard, epoch);
+    }
+    feed(w, process, Feed::Input(Input::Gained(vec![(shard, epoch, died)])));
+    let delay = w.luck.between(0, 100);
+    plan_sweep(w, process, delay);
+    plan_listening(w, process);
+}
+
+fn hand_over(w: &mut World, process: ProcessId, shards: Vec<i16>, then: impl FnOnce(&mut World) + 'static) {
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    o.kept.mine.retain(|shard, _| !shards.contains(shard));
+    w.mark(Mark::HandedOver);
+    w.tell(Some(process), || format!("hands over shards {shards:?}"));
+    let (told, drained) = oneshot::channel();
+    feed(w, process, Feed::Input(Input::Drain(shards.clone(), told)));
+    let until = w.now + DRAIN;
+    wait_for_drain(w, process, drained, until, move |w| release(w, process, shards, then));
+}
+
+/// A commit that hangs must not hold the lease loop: the fence keeps what is released early safe.
+fn wait_for_drain(
+    w: &mut World,
+    process: ProcessId,
+    mut drained: oneshot::Receiver<()>,
+    until: i64,
+    then: impl FnOnce(&mut World) + 'static,
+) {
+    if drained.try_recv().is_ok() || w.now >= until {
+        return then(w);
+    }
+    w.of(process, 25, move |w| wait_for_drain(w, process, drained, until, then));
+}
+
+fn release(w: &mut World, process: ProcessId, shards: Vec<i16>, then: impl FnOnce(&mut World) + 'static) {
+    let Some(me) = w.orchestrators.get(&process).map(|o| o.me) else { return };
+    let released = shards.clone();
+    w.transact_as(
+        process,
+        true,
+        move |w| w.tables.release(&released, me),
+        move |w, word| {
+            if word.is_ok() {
+                feed(w, process, Feed::Input(Input::Lost(shards)));
+                then(w);
+            } else {
+                next_look(w, process);
+            }
+        },
+    );
+}
+
+/// A gentle stop: everything is handed over, then it leaves the list of the living.
+pub fn leave(w: &mut World, process: ProcessId) {
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    o.kept.leaving = true;
+    let (me, shards) = (o.me, o.kept.shards());
+    hand_over(w, process, shards, move |w| {
+        w.transact_as(process, true, move |w| w.tables.leave(me, None), |_, _| {});
+    });
+}
+
+impl World {
+    /// Whether every shard is driven by somebody who runs, at the epoch that counts.
+    #[must_use]
+    pub fn are_shards_driven(&self) -> bool {
+        (0..super::tables::SHARDS).all(|shard| {
+            let epoch = self.tables.epoch(shard);
+            self.orchestrators.values().any(|o| o.kept.owns(shard, epoch))
+        })
+    }
+
+    /// Whether every open saga is in the memory of its owner.
+    #[must_use]
+    pub fn are_sagas_driven(&self) -> bool {
+        let open = self.tables.sagas.iter().filter(|(_, row)| !row.ended);
+        self.are_shards_driven()
+            && open.into_iter().all(|(saga, row)| {
+                let epoch = self.tables.epoch(row.shard);
+                let owners = self.orchestrators.values().filter(|o| o.kept.owns(row.shard, epoch));
+                owners.into_iter().any(|o| o.driver.state(*saga).is_some())
+            })
+    }
+}
