@@ -2,6 +2,7 @@
 //! invariant that it breaks.
 
 mod acknowledged;
+mod early;
 mod grace;
 mod verdict;
 mod world;
