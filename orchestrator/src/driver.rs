@@ -390,9 +390,10 @@ impl Driver {
                     let Some(live) = self.live.get_mut(&saga).filter(|l| l.is_in_flight(commit)) else {
                         continue;
                     };
-                    let answered = live.landed();
+                    let (answered, moot) = (live.landed(), live.moot());
                     let (version, ended) = (live.version, live.is_ended());
                     self.put_down(answered.into_iter());
+                    self.discard(moot);
                     self.hub.tell(saga, version);
                     if ended {
                         self.evict(saga);

@@ -61,7 +61,7 @@ impl World {
     ) {
         let (room, life) = (self.processes[process].room, self.processes[process].life);
         let disk = &self.disks[&room];
-        let is_down = disk.down_until > self.now;
+        let is_down = disk.down_until > self.now || self.processes[process].cut_until > self.now;
         let restarts = disk.restarts;
         if is_down || self.luck.chance(self.weather.away) {
             self.mark(Mark::DiskAway);
@@ -79,7 +79,7 @@ impl World {
         let delay = self.luck.between(0, 4);
         self.plan_commit(idle, delay, move |w| {
             let is_dead = w.processes[process].life != life || !w.processes[process].up;
-            let is_cut = w.disks[&room].restarts != restarts;
+            let is_cut = w.disks[&room].restarts != restarts || w.processes[process].cut_until > w.now;
             let is_lost = is_dead || is_cut || w.luck.chance(w.weather.commit_lost);
             // Whoever hangs up, or is cut off, may have been in time or not.
             if is_lost && w.luck.flip() {

@@ -11,16 +11,18 @@ use chassis::{barrier::Outcome, bus::Message};
 use orchestrator::{
     journal::Transition,
     participants::Call,
-    saga::{Event, Outcome as End, Phase},
-    signal::Said,
+    saga::{Back, Event, Outcome as End, Phase, State},
+    signal::{Said, Signal},
 };
 use payment_svc::domain::State as Charge;
+use prost::Message as _;
+use proto::step::{StepAnswer, step_answer};
 use types::{SagaId, StepKey};
 use uuid::Uuid;
 
 use crate::{
     mark::Mark,
-    orchestrator::tables::Start,
+    orchestrator::{doors::short, tables::Start},
     process::{ProcessId, Room},
     provider::{self, Line},
     world::World,
@@ -40,8 +42,6 @@ pub struct Judge {
     handled: BTreeSet<Uuid>,
     /// Who acquired a shard's epoch, in which life.
     owners: BTreeMap<(i16, i64), ProcessId>,
-    /// Sagas whose cancel was put aside by a process in one of its lives, for a reason that is not durable yet.
-    moot: BTreeMap<SagaId, (ProcessId, u32)>,
     /// What was acknowledged under a key.
     acknowledged: BTreeMap<String, SagaId>,
 }
@@ -101,6 +101,27 @@ impl Judge {
     }
 }
 
+/// Whether a signal says something new to a saga, as far as it can be told without asking the driver.
+fn says_something(said: &Said, state: &State) -> bool {
+    let is_open = state.phase == Phase::Forward && !state.pivot_passed;
+    if matches!(state.phase, Phase::Ended(_)) {
+        return false;
+    }
+    match said {
+        Said::Cancel { .. } => is_open && state.cancel_requested.is_none(),
+        Said::ForceCompensate { .. } => is_open && !state.compensation_forced,
+        Said::Answer { answer } => {
+            let Ok(answer) = StepAnswer::decode(answer.as_slice()) else { return false };
+            let step = state.steps.iter().find(|step| step.name.as_str() == answer.step);
+            step.is_some_and(|step| match answer.direction() {
+                step_answer::Direction::Compensation => matches!(step.back, Back::Sent { .. } | Back::Wanted),
+                _ => !step.is_final(),
+            })
+        }
+        Said::Dead { .. } | Said::Begin | Said::Retry { .. } | Said::Resolve { .. } => false,
+    }
+}
+
 impl World {
     /// I10 and I5: one chain of versions under rising epochs, of facts that fit; and what leaves with it.
     pub fn judge_a_transition(&mut self, by: ProcessId, transition: &Transition) {
@@ -139,15 +160,6 @@ impl World {
                 wrong.push(format!(
                     "I9: the command that takes {step} of {saga} back does not leave with its commit"
                 ));
-            }
-        }
-        if let Some(by_then) = self.judge.moot.remove(&saga) {
-            let life = self.processes[by].life;
-            let folded = &row.folded;
-            let is_right =
-                folded.cancel_requested.is_some() || folded.turned.is_some() || by_then == (by, life);
-            if !is_right {
-                wrong.push(format!("I5: a cancel of {saga} was put aside for a reason that was lost"));
             }
         }
         let commands: u32 = row.folded.steps.iter().map(|step| step.commands).max().unwrap_or(0);
@@ -191,22 +203,21 @@ impl World {
         }
     }
 
-    /// DESIGN 4.10: a signal is durable until a commit answers it. One that says nothing new is put aside at once; where
-    /// that is only so by what is in memory, the memory must become durable.
-    pub fn judge_moot_signals(&mut self, process: ProcessId, signals: &[Uuid]) {
-        let life = self.processes[process].life;
-        let cancels = self.tables.signals.iter().filter(|row| !row.read && signals.contains(&row.signal.id));
-        let cancels = cancels.filter(|row| matches!(row.signal.said, Said::Cancel { .. }));
-        let sagas: Vec<SagaId> = cancels.map(|row| row.signal.saga).collect();
-        for saga in sagas {
-            let Some(row) = self.tables.sagas.get(&saga) else { continue };
-            let folded = &row.folded;
-            let is_open = folded.phase == Phase::Forward && !folded.pivot_passed;
-            if is_open && folded.cancel_requested.is_none() {
-                self.marks.mark(Mark::CancelMoot);
-                self.judge.moot.insert(saga, (process, life));
+    /// DESIGN 4.10: a signal is durable until a commit answers it. One that says nothing new is put aside, but only when
+    /// that is so by what is durable: memory may be lost.
+    pub fn judge_moot_signals(&mut self, signals: &[Uuid]) {
+        let unread = self.tables.signals.iter().filter(|row| !row.read && signals.contains(&row.signal.id));
+        let mut wrong = Vec::new();
+        for Signal { saga, said, .. } in unread.map(|row| &row.signal) {
+            let Some(row) = self.tables.sagas.get(saga) else { continue };
+            if says_something(said, &row.folded) {
+                wrong.push(format!(
+                    "I5: {} to {saga} was put aside, and nothing durable says why",
+                    short(said)
+                ));
             }
         }
+        wrong.into_iter().for_each(|what| self.judge.accuse(what));
     }
 
     /// A saga begins.

@@ -227,9 +227,10 @@ fn discard(w: &mut World, process: ProcessId, signals: Vec<Uuid>) {
     if signals.is_empty() {
         return;
     }
+    w.tell(Some(process), || format!("puts {} signals aside", signals.len()));
     let marked = signals.clone();
     let mark = move |w: &mut World| {
-        w.judge_moot_signals(process, &marked);
+        w.judge_moot_signals(&marked);
         w.tables.mark_read(&marked);
     };
     w.transact(process, mark, move |w, _| put_down(w, process, &signals));
@@ -280,7 +281,7 @@ fn listen(w: &mut World, process: ProcessId) {
             let found = w.tables.unread(&shards, |signal| in_hand.contains(&signal));
             if marks_early {
                 let ids: Vec<_> = found.iter().map(|signal| signal.id).collect();
-                w.judge_moot_signals(process, &ids);
+                w.judge_moot_signals(&ids);
                 w.tables.mark_read(&ids);
             }
             found
@@ -291,6 +292,10 @@ fn listen(w: &mut World, process: ProcessId) {
             match found {
                 Ok(signals) if signals.is_empty() => {}
                 Ok(signals) => {
+                    for signal in &signals {
+                        w.tell_of(process, signal.saga, || format!("hears {}", doors::short(&signal.said)));
+                    }
+                    let Some(o) = w.orchestrators.get_mut(&process) else { return };
                     let mut in_hand = o.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
                     in_hand.extend(signals.iter().map(|signal| signal.id));
                     drop(in_hand);

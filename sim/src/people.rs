@@ -14,7 +14,7 @@ use crate::{
     mark::Mark,
     orchestrator::doors::{self, Answer, Wish},
     process::{ProcessId, Room},
-    services::{ledger, risk},
+    services::{self, ledger, risk},
     world::World,
 };
 
@@ -221,12 +221,33 @@ impl World {
             self.mark(Mark::OperatorResolves);
             return Some(resolve);
         }
+        self.take_back_by_hand(saga, &state);
         if state.phase == Phase::Forward && !state.pivot_passed && lot < 6 {
             self.mark(Mark::OperatorForces);
             return Some(Said::ForceCompensate { actor, reason });
         }
         self.mark(Mark::OperatorRetries);
         Some(Said::Retry { actor, reason })
+    }
+
+    /// A command is dead: sometimes a person goes to the participant's own door, and says so at the next look.
+    fn take_back_by_hand(&mut self, saga: SagaId, state: &State) {
+        let Some(step) = state.steps.iter().find(|step| matches!(step.back, Back::Parked { .. })) else {
+            return;
+        };
+        let room = match step.name.as_str() {
+            "open" => Room::Order,
+            "reserve" => Room::Inventory,
+            "post" => Room::Ledger,
+            _ => return,
+        };
+        let key = StepKey { saga, step: step.name.clone() };
+        if self.back_of(&key).is_some() || self.luck.flip() {
+            return;
+        }
+        if let Some(door) = self.some_door(room) {
+            self.of(door, 1, move |w| services::take_back_by_hand(w, door, key));
+        }
     }
 
     /// What a person finds out about a compensation that is parked: the outcome, where the participant has one.

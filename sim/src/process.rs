@@ -53,6 +53,8 @@ pub struct Process {
     pub up: bool,
     /// Stopped until then, as by SIGSTOP.
     pub paused_until: i64,
+    /// It cannot reach its database until then, and goes on with what it has in memory.
+    pub cut_until: i64,
     /// Its wall clock minus true time, in milliseconds.
     pub skew: i64,
 }
@@ -71,7 +73,15 @@ impl Process {
         for room in Room::ALL {
             let count = if *room == Room::Orchestrator { 2 } else { weather.instances };
             for number in 1..=count {
-                all.push(Self { room: *room, number, life: 0, up: false, paused_until: 0, skew: 0 });
+                all.push(Self {
+                    room: *room,
+                    number,
+                    life: 0,
+                    up: false,
+                    paused_until: 0,
+                    cut_until: 0,
+                    skew: 0,
+                });
             }
         }
         all
@@ -93,6 +103,7 @@ impl World {
         there.up = true;
         there.life += 1;
         there.paused_until = 0;
+        there.cut_until = 0;
         let room = there.room;
         self.tell(Some(process), || "starts".to_owned());
         if room == Room::Orchestrator {
@@ -137,9 +148,10 @@ impl World {
     pub fn plan_storm(&mut self) {
         type Blow = fn(&mut World);
         let weather = &self.weather;
-        let blows: [(i64, Blow); 6] = [
+        let blows: [(i64, Blow); 7] = [
             (weather.crash, Self::some_process_dies),
             (weather.pause, Self::some_process_pauses),
+            (weather.cut, Self::some_process_is_cut_off),
             (weather.disk, Self::some_database_fails),
             (weather.broker, Self::broker_fails),
             (weather.clock, Self::some_clock_jumps),
@@ -190,6 +202,19 @@ impl World {
             Mark::ParticipantPaused
         });
         self.tell(Some(process), || format!("is stopped for {pause} ms"));
+    }
+
+    fn some_process_is_cut_off(&mut self) {
+        let process = self.some_process();
+        let room = self.processes[process].room;
+        let cut = self.luck.pick(&[1_000, 6_000, 14_000, 25_000]);
+        self.processes[process].cut_until = self.now + cut;
+        self.mark(if room == Room::Orchestrator {
+            Mark::OrchestratorCutOff
+        } else {
+            Mark::ParticipantCutOff
+        });
+        self.tell(Some(process), || format!("is cut off from its database for {cut} ms"));
     }
 
     fn some_database_fails(&mut self) {
@@ -253,6 +278,7 @@ impl World {
         self.mend_broker();
         for process in 0..self.processes.len() {
             self.processes[process].paused_until = self.processes[process].paused_until.min(self.now);
+            self.processes[process].cut_until = 0;
             // An older release was rolled out: it would leave alone for ever what it does not know.
             let old = self.weather.mixed && process == 1;
             let surplus = self.processes[process].number > 1 && alone;

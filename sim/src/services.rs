@@ -15,6 +15,7 @@ use chassis::{
 };
 use orchestrator::participants::Call;
 use proto::step::{Answer, Header, StepHeader, TurnedAway};
+use types::StepKey;
 
 use crate::{
     broker::{QueueName, Settle},
@@ -129,6 +130,17 @@ fn handle(
             Err(trouble) => settle(w, doors::verdict(Some(trouble))),
         },
     );
+}
+
+/// A person takes a step back by hand, at the participant's own door.
+pub fn take_back_by_hand(w: &mut World, process: ProcessId, key: StepKey) {
+    let transaction = move |w: &mut World| match w.processes[process].room {
+        Room::Order => order::cancel(w, &key).is_ok(),
+        Room::Inventory => inventory::release(w, &key).is_ok(),
+        Room::Ledger => ledger::reverse(w, &key).is_ok(),
+        Room::Orchestrator | Room::Risk | Room::Payment => false,
+    };
+    w.transact(process, transaction, |_, _| {});
 }
 
 impl World {

@@ -76,6 +76,8 @@ pub struct Weather {
     pub crash: i64,
     /// Mean time between two processes that are stopped for a while and go on.
     pub pause: i64,
+    /// Mean time between two processes that cannot reach their database for a while.
+    pub cut: i64,
     /// Mean time between restarts or outages of some database.
     pub disk: i64,
     /// Mean time between outages of the broker.
@@ -107,7 +109,7 @@ fn hard_rate(luck: &mut Luck) -> u32 {
 }
 
 fn every(luck: &mut Luck) -> i64 {
-    if luck.flip() { 0 } else { luck.pick(&[700, 2_000, 8_000, 20_000]) }
+    if luck.flip() { 0 } else { luck.pick(&[700, 700, 2_000, 8_000, 20_000]) }
 }
 
 impl Weather {
@@ -116,7 +118,7 @@ impl Weather {
     pub fn of(luck: &mut Luck) -> Self {
         let mut weather = Self {
             storm: luck.pick(&[8_000, 20_000, 40_000]),
-            orders: luck.pick(&[1, 2, 4, 6, 8]),
+            orders: luck.pick(&[1, 3, 5, 8, 10]),
             instances: luck.pick(&[1, 1, 2]),
             mixed: luck.chance(150),
             deadline: luck.pick(&[4_000, 20_000, 60_000, 1_800_000]),
@@ -130,7 +132,7 @@ impl Weather {
             reply_twice: rate(luck),
             breaker: rate(luck) / 2,
             turned_away: hard_rate(luck),
-            mistake: rate(luck) / 10,
+            mistake: rate(luck) / 4,
             commit_lost: rate(luck),
             away: rate(luck) / 2,
             dies_at_commit: luck.pick(&[0, 0, 3, 10]),
@@ -138,7 +140,7 @@ impl Weather {
             message_held: rate(luck),
             ladder: luck.pick(&[1, 50, 200]),
             handler_fails: hard_rate(luck),
-            poison: hard_rate(luck) / 2,
+            poison: hard_rate(luck),
             confirm_lost: rate(luck),
             returned: rate(luck) / 4,
             provider_lost: rate(luck),
@@ -146,6 +148,7 @@ impl Weather {
             provider_breaks_promise: luck.chance(80),
             crash: every(luck),
             pause: every(luck),
+            cut: every(luck),
             disk: every(luck),
             broker: every(luck),
             clock: every(luck),
@@ -154,8 +157,11 @@ impl Weather {
             asks_twice: rate(luck),
             trouble: luck.pick(&[0, 200, 500]),
             operator: luck.pick(&[1_000, 5_000, 15_000]),
-            unattended: luck.chance(100),
+            unattended: luck.chance(250),
         };
+        if weather.unattended {
+            weather.operator = 3_600_000;
+        }
         if weather.provider_breaks_promise {
             weather.provider_held = 400;
         }
@@ -193,6 +199,7 @@ impl Weather {
         for mean in [
             &mut self.crash,
             &mut self.pause,
+            &mut self.cut,
             &mut self.disk,
             &mut self.broker,
             &mut self.clock,

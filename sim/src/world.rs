@@ -152,11 +152,10 @@ impl World {
             self.step();
             deeds += 1;
         }
-        if !self.judge.is_clean() {
-            return deeds;
+        if self.judge.is_clean() {
+            self.now = storm_ends;
+            self.heal();
         }
-        self.now = storm_ends;
-        self.heal();
         let limit = self.now + PATIENCE;
         while !self.is_at_rest() && self.judge.is_clean() {
             if deeds > MOST_DEEDS || self.now > limit {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chassis::{bus::header, telemetry};
+use chassis::{bus::header, clock::up_to, telemetry};
 use prost::Message as _;
 use proto::step::{StepAnswer, step_answer};
 use tracing::Span;
@@ -259,7 +259,7 @@ impl Live {
         }
         let goes_on = self.state.phase == Phase::Forward;
         let attempts = self.state.steps[step].attempts;
-        let wait = full_jitter(retry.longest_wait(attempts + 1));
+        let wait = up_to(retry.longest_wait(attempts + 1));
         let failed = |doubt, spent, reason, wait| Event::AttemptFailed {
             step: name.clone(),
             doubt,
@@ -282,7 +282,7 @@ impl Live {
             CallOutcome::NotSent { reason, spent: true, .. } => failed(false, true, reason, wait),
             CallOutcome::NotSent { reason, spent: false, retry_after } => {
                 let least = i64::try_from(retry_after.as_millis()).unwrap_or(1000).clamp(20, 10_000);
-                let event = failed(false, false, reason, least + full_jitter(least / 2));
+                let event = failed(false, false, reason, least + up_to(least / 2));
                 // Spends nothing and says nothing new: not worth a row.
                 let _ = self.state.apply(&event, now);
                 return;
@@ -304,16 +304,22 @@ impl Live {
         self.record(event, now);
     }
 
-    /// Turns a signal into facts. False when it says nothing new.
+    /// Turns a signal into facts. False when it says nothing new to what is durable. Where that is only so by what is not
+    /// durable yet, the signal is answered with it: else a cancel could be read, and its reason lost in a crash.
     pub(super) fn hear(&mut self, signal: Signal, now: i64) -> bool {
-        let Some(event) = self.fact(signal.said) else { return false };
-        let before = self.events.len();
-        self.record(event, now);
-        let taken = self.events.len() > before;
+        if let Some(event) = self.fact(signal.said) {
+            self.record(event, now);
+        }
+        let taken = !self.events.is_empty() || self.flight.is_some();
         if taken {
             self.signals.push(signal.id);
         }
         taken
+    }
+
+    /// Signals that said nothing new to the commit that has just landed, and need no other.
+    pub(super) fn moot(&mut self) -> Vec<Uuid> {
+        if self.events.is_empty() { std::mem::take(&mut self.signals) } else { Vec::new() }
     }
 
     fn fact(&self, said: Said) -> Option<Event> {
@@ -489,9 +495,4 @@ impl Live {
         let next = [progress, self.wake].into_iter().flatten().min()?;
         Some(next.max(now + 1))
     }
-}
-
-/// Zero to `longest`, in milliseconds.
-fn full_jitter(longest: i64) -> i64 {
-    chassis::clock::up_to(longest.max(1))
 }

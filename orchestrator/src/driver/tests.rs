@@ -4,7 +4,106 @@ use chassis::{grpc, stop::Stop};
 use tonic::service::Routes;
 
 use super::*;
-use crate::participants::{Callees, DispatchOptions};
+use crate::{
+    catalog::{
+        Kind as _,
+        order::{Input as Input_, Line, OrderSaga},
+    },
+    participants::{CallOutcome, Callees, DispatchOptions},
+    saga::Event,
+    signal::Said,
+};
+
+/// One saga that a test drives by hand: the ends of its channels.
+struct Hand {
+    driver: Driver,
+    inputs: mpsc::UnboundedSender<Input>,
+    returned: mpsc::UnboundedSender<Returned>,
+    landed: mpsc::UnboundedSender<Vec<Landed>>,
+    transitions: mpsc::UnboundedReceiver<Transition>,
+    discarded: mpsc::UnboundedReceiver<Vec<Uuid>>,
+}
+
+const SAGA: SagaId = SagaId::from_uuid(Uuid::from_u128(7));
+
+/// An order saga that was just started, on a shard of its own.
+fn hand() -> Hand {
+    let ((inputs, a), (returned, b), (landed, c)) =
+        (mpsc::unbounded_channel(), mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let ((writer, transitions), (discarded_in, discarded)) =
+        (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let channels = Channels {
+        inputs: a,
+        returned: b,
+        landed: c,
+        writer,
+        loaded: mpsc::unbounded_channel().1,
+        wanted: mpsc::unbounded_channel().0,
+        discarded: discarded_in,
+    };
+    let kind = OrderSaga::version(2, 60_000, 60_000).unwrap();
+    let definition = kind.definition().clone();
+    let registry = Registry::new(vec![Arc::new(kind)]).unwrap();
+    let participants = Participants::queued(&mpsc::unbounded_channel().0);
+    let mut driver =
+        Driver::new(registry, participants, Hub::default(), Arc::default(), Arc::default(), channels);
+    let line = Line { sku: "P1".into(), quantity: 1, unit_price: 5, line_total: 5 };
+    let input = Input_ {
+        customer_id: "c_1".into(),
+        merchant_id: "m_1".into(),
+        currency: "EUR".into(),
+        lines: vec![line],
+        subtotal: 5,
+        tax: 0,
+        total: 5,
+        card_token: "tok_approve".into(),
+        metadata: Default::default(),
+        accepted_at: now(),
+    };
+    let started = Event::Started {
+        kind: definition.kind.into(),
+        version: definition.version,
+        hash: definition.hash(),
+        steps: definition.steps.iter().map(|step| step.name.clone()).collect(),
+        skipped: Vec::new(),
+        deadline: now() + 60_000,
+        input: serde_json::to_string(&input).unwrap(),
+    };
+    let fresh = Fresh {
+        saga: SAGA,
+        shard: 3,
+        epoch: 1,
+        kind: definition.kind.into(),
+        definition_version: 2,
+        definition_hash: definition.hash(),
+        started: Recorded { at: now(), trace: String::new(), event: started },
+    };
+    driver.take(Input::Gained(vec![(3, 1, false)]));
+    driver.take(Input::Fresh(Box::new(fresh)));
+    Hand { driver, inputs, returned, landed, transitions, discarded }
+}
+
+#[test]
+fn a_cancel_that_comes_too_late_by_what_is_not_durable_yet_is_put_aside_only_when_that_is() {
+    let mut hand = hand();
+    let refused = CallOutcome::Refused { reason: "OUT_OF_STOCK".into(), metadata: Default::default() };
+    hand.returned.send(Returned { saga: SAGA, step: 1, outcome: refused }).unwrap();
+    assert!(hand.driver.turn());
+    let turned = hand.transitions.try_recv().unwrap();
+    assert!(turned.events.iter().any(|recorded| recorded.event.name() == "TurnedRound"));
+
+    // The saga goes back by what is in memory; a crash now would have it go forward again, without the cancel.
+    let cancel = Signal { id: Uuid::from_u128(1), saga: SAGA, said: Said::Cancel { reason: String::new() } };
+    hand.inputs.send(Input::Heard(vec![cancel.clone()])).unwrap();
+    assert!(hand.driver.turn());
+    assert!(hand.discarded.try_recv().is_err());
+
+    hand.landed.send(vec![Landed::Yes(SAGA, turned.commit_id)]).unwrap();
+    assert!(hand.driver.turn());
+    let answered = hand.transitions.try_recv().map(|next| next.signals).ok();
+    let put_aside = hand.discarded.try_recv().ok();
+    assert_eq!(answered.or(put_aside), Some(vec![cancel.id]));
+}
 
 fn driver() -> Driver {
     let nobody = || grpc::local(Routes::default());

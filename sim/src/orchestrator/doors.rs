@@ -14,6 +14,7 @@ use orchestrator::{
     saga::Event,
     signal::{Said, Signal},
 };
+use prost::Message as _;
 use types::SagaId;
 
 use super::{Feed, feed, ring, tables};
@@ -200,12 +201,19 @@ pub fn verb(w: &mut World, process: ProcessId, saga: SagaId, said: Said) {
     say(w, process, saga, said, Box::new(|_, _| {}));
 }
 
-fn short(said: &Said) -> String {
+/// What is said, in a line of a trace.
+#[must_use]
+pub fn short(said: &Said) -> String {
     match said {
         Said::Retry { .. } => "Retry".into(),
         Said::ForceCompensate { .. } => "ForceCompensate".into(),
         Said::Resolve { step, resolution, .. } => format!("Resolve {step} {resolution:?}"),
-        Said::Cancel { .. } | Said::Answer { .. } | Said::Dead { .. } | Said::Begin => format!("{said:?}"),
+        Said::Cancel { .. } => "Cancel".into(),
+        Said::Begin => "Begin".into(),
+        Said::Dead { step, reason, .. } => format!("that the command of {step} is dead: {reason}"),
+        Said::Answer { answer } => proto::step::StepAnswer::decode(answer.as_slice())
+            .map(|answer| format!("an answer of {}, {:?}", answer.step, answer.direction()))
+            .unwrap_or_default(),
     }
 }
 

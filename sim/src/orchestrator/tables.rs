@@ -38,7 +38,8 @@ pub struct SagaRow {
     pub resumes: i32,
     resume_time: i64,
     create_time: DateTime<Utc>,
-    pub journal: Vec<Recorded>,
+    /// Entry by entry, as the column says it.
+    journal: Vec<String>,
     /// The journal, folded: what anybody who loads it knows.
     pub folded: State,
     pub status: &'static str,
@@ -88,6 +89,15 @@ impl Default for Tables {
             keys: BTreeMap::new(),
         }
     }
+}
+
+fn written(events: &[Recorded]) -> String {
+    serde_json::to_string(events).unwrap_or_default()
+}
+
+/// What cannot be read is not there: then the driver finds a journal without a beginning.
+fn read(entry: &str) -> Vec<Recorded> {
+    serde_json::from_str(entry).unwrap_or_default()
 }
 
 /// An order to be started.
@@ -170,7 +180,7 @@ impl Tables {
             version: row.version,
             epoch: row.epoch,
             create_time: row.create_time,
-            events: row.journal.clone(),
+            events: row.journal.iter().flat_map(|entry| read(entry)).collect(),
         })
     }
 
@@ -259,7 +269,7 @@ pub fn start(w: &mut World, start: &Start) -> Result<(), Key> {
         resumes: 0,
         resume_time: 0,
         create_time: clock::now(),
-        journal: vec![start.started.clone()],
+        journal: vec![written(std::slice::from_ref(&start.started))],
         folded,
         status: "CREATED",
         cancel_requested: false,
@@ -301,7 +311,7 @@ fn write(w: &mut World, by: ProcessId, transition: &Transition) {
         row.state = transition.state;
         row.reason.clone_from(&transition.reason);
         row.ended = transition.ended;
-        row.journal.extend(transition.events.iter().cloned());
+        row.journal.push(written(&transition.events));
         if let Some(projection) = &transition.projection {
             row.status = projection.status;
             row.cancel_requested = projection.cancel_requested;

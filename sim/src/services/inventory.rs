@@ -180,7 +180,8 @@ pub fn message(w: &mut World, process: ProcessId, message: &Message, settle: Set
     });
 }
 
-fn release(w: &mut World, key: &StepKey) -> Result<BackAnswer<ReleaseDone>, String> {
+/// What Release does, inside a transaction.
+pub(super) fn release(w: &mut World, key: &StepKey) -> Result<BackAnswer<ReleaseDone>, String> {
     let found = w.services.inventory.reservations.get(key).cloned();
     if found.as_ref().is_some_and(|found| found.closed.is_some()) {
         w.judge.accuse(format!("I6: {} of {} is taken back after it was sold", key.step, key.saga));

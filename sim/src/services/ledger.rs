@@ -157,7 +157,8 @@ pub fn message(w: &mut World, process: ProcessId, message: &Message, settle: Set
     });
 }
 
-fn reverse(w: &mut World, key: &StepKey) -> Result<BackAnswer<ReverseDone>, String> {
+/// What Reverse does, inside a transaction.
+pub(super) fn reverse(w: &mut World, key: &StepKey) -> Result<BackAnswer<ReverseDone>, String> {
     let at = |kind| (key.clone(), kind);
     let done = ReverseDone { transaction_id: String::new() };
     let record = w.services.ledger.record(key);

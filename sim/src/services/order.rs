@@ -116,7 +116,8 @@ pub fn message(w: &mut World, process: ProcessId, message: &Message, settle: Set
     });
 }
 
-fn cancel(w: &mut World, key: &StepKey) -> Result<BackAnswer<CancelDone>, String> {
+/// What Cancel does, inside a transaction.
+pub(super) fn cancel(w: &mut World, key: &StepKey) -> Result<BackAnswer<CancelDone>, String> {
     let found = w.services.order.rows.get(key).cloned();
     if found.as_ref().is_some_and(|found| found.closed.is_some()) {
         w.judge.accuse(format!("I6: {} of {} is taken back after it was completed", key.step, key.saga));
