@@ -143,6 +143,12 @@ impl Snapshot {
     }
 }
 
+/// A connection without a snapshot: each statement sees what has committed by then.
+pub(super) async fn glance(sources: &Sources, room: Room) -> sqlx::Result<PgConnection> {
+    let options = PgConnectOptions::from_str(&sources.urls[room as usize])?.application_name("amends-audit");
+    PgConnection::connect_with(&options).await
+}
+
 async fn connect(url: &str) -> sqlx::Result<PgConnection> {
     let options = PgConnectOptions::from_str(url)?.application_name("amends-audit");
     let mut connection = PgConnection::connect_with(&options).await?;

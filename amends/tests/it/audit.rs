@@ -2,9 +2,11 @@
 //! invariant that it breaks.
 
 mod acknowledged;
+mod chain;
 mod grace;
+mod since;
 mod verdict;
-mod world;
+pub(crate) mod world;
 
 use amends::audit::{self, Error, Invariant, Invariant::*, Options, Room, Sources};
 use types::PaymentId;
