@@ -15,12 +15,14 @@ mod chain;
 mod figures;
 mod judge;
 mod keys;
+mod leaks;
 mod ledger;
 mod outbox;
 mod report;
 mod rows;
 mod sagas;
 mod scope;
+mod secrets;
 mod sources;
 mod stock;
 mod story;
@@ -60,6 +62,10 @@ pub struct Options {
     pub seal_grace: Duration,
     /// Blocks that the ledger's chain must still hold.
     pub anchors: Vec<Anchor>,
+    /// Texts that somebody planted: wherever one turns up, something leaks.
+    pub canaries: Vec<String>,
+    /// Logs that are looked at too: files, and folders of them.
+    pub logs: Vec<PathBuf>,
     /// What is kept in full of each list of violations; the others are counted.
     pub keep: usize,
     /// Told now and then how far it is.
@@ -76,6 +82,8 @@ impl Default for Options {
             outbox_grace: Duration::from_secs(120),
             seal_grace: Duration::from_secs(120),
             anchors: Vec::new(),
+            canaries: Vec::new(),
+            logs: Vec::new(),
             keep: 20,
             progress: |_| (),
         }
@@ -104,7 +112,7 @@ pub enum Error {
         /// Why.
         source: sqlx::Error,
     },
-    /// The client's record cannot be read.
+    /// The client's record, or a log, cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     File {
         /// Which file.
@@ -168,6 +176,7 @@ pub fn statements() -> Vec<&'static dyn Checked> {
         chain::statements(),
         figures::statements(),
         keys::statements(),
+        leaks::statements(),
         ledger::statements(),
         outbox::statements(),
         sagas::statements(),
@@ -262,6 +271,7 @@ async fn look(
             ledger::judge(snapshot, tally).await?;
             stock::judge(snapshot, tally).await?;
             keys::judge_stored(snapshot, tally).await?;
+            leaks::judge(snapshot, tally, options).await?;
         }
         anchor = chain::judge(snapshot, tally, options, since.and_then(|since| since.verified)).await?;
         figures = Figures::read(snapshot).await?;

@@ -45,6 +45,9 @@ pub(crate) struct ReadFrom {
     database_url: Option<Secret>,
     #[command(flatten)]
     urls: DatabaseUrls,
+    /// notification-svc's: it is looked at for what must stand nowhere, and may be left out
+    #[arg(long, env = "AMENDS_NOTIFICATION_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    notification_database_url: Option<Secret>,
 }
 
 impl ReadFrom {
@@ -79,7 +82,11 @@ impl ReadFrom {
             (true, _) => Ok(None),
             (false, true) => {
                 let url = |room| self.of(room).0.map(|url| url.expose().to_owned());
-                Ok(Some(Sources::of(|room| url(room).unwrap_or_default())))
+                let sources = Sources::of(|room| url(room).unwrap_or_default());
+                Ok(Some(match &self.notification_database_url {
+                    Some(letters) => sources.with_letters(letters.expose().to_owned()),
+                    None => sources,
+                }))
             }
             (false, false) => {
                 let missing: Vec<_> = missing.into_iter().map(|(_, flag)| flag).collect();

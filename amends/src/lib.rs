@@ -22,6 +22,7 @@ mod process;
 pub mod provision;
 mod signals;
 pub mod stack;
+mod token_keys;
 mod up;
 
 use std::process::ExitCode;

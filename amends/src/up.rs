@@ -21,6 +21,7 @@ use crate::{
     process::{Listeners, Process},
     provision,
     stack::{Options, Settings, Stack},
+    token_keys::TokenKeys,
 };
 
 /// gRPC and HTTP.
@@ -51,6 +52,8 @@ pub(crate) struct Up {
     /// Leave auditing to `amends audit`
     #[arg(long, env = "AMENDS_NO_AUDIT")]
     no_audit: bool,
+    #[command(flatten)]
+    token_keys: TokenKeys,
     #[command(flatten)]
     settings: Settings,
 }
@@ -90,6 +93,7 @@ impl Up {
             grpc: listeners.grpc.listen()?,
             http: listeners.http,
             settings: letters_in(data, self.settings),
+            keys: self.token_keys.or_kept(data)?,
             instance: data.instance()?,
             give_up: stops.stop.clone(),
         };

@@ -3,7 +3,7 @@
 //! Where to look: [`database`] and [`sql`] (pool, migrations, checked statements), [`batcher`] (how a command gets its
 //! slice), [`barrier`] (at most once, never after its compensation), [`outbox`] and [`bus`] (reliable messages),
 //! [`grpc`] and [`http`] (a process's doors), [`breaker`], [`cache`] and [`limiter`] (over [`redis_link`] or alone),
-//! [`clock`], [`config`], [`telemetry`], [`stop`].
+//! [`keyring`] (secrets that rows and messages carry unread), [`clock`], [`config`], [`telemetry`], [`stop`].
 
 pub mod barrier;
 pub mod batcher;
@@ -16,6 +16,7 @@ pub mod crash;
 pub mod database;
 pub mod grpc;
 pub mod http;
+pub mod keyring;
 pub mod limiter;
 pub mod outbox;
 pub mod redis_link;

@@ -27,6 +27,8 @@ pub enum Invariant {
     I9,
     /// One history.
     I10,
+    /// Nothing secret is kept.
+    I11,
     /// The books stand as they were written.
     I12,
 }
@@ -34,8 +36,9 @@ pub enum Invariant {
 impl Invariant {
     /// All, in their order.
     #[rustfmt::skip]
-    pub const ALL: [Self; 11] = [
-        Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8, Self::I9, Self::I10, Self::I12,
+    pub const ALL: [Self; 12] = [
+        Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8, Self::I9, Self::I10, Self::I11,
+        Self::I12,
     ];
 
     /// Its name.
@@ -52,6 +55,7 @@ impl Invariant {
             Self::I8 => "I8",
             Self::I9 => "I9",
             Self::I10 => "I10",
+            Self::I11 => "I11",
             Self::I12 => "I12",
         }
     }
@@ -72,6 +76,7 @@ impl Invariant {
             Self::I8 => "the same key is the same order",
             Self::I9 => "no message waits for ever, and every command had an effect or is dead",
             Self::I10 => "versions rise by one without a fork, under epochs that never fall",
+            Self::I11 => "no card number, security code, token or password is stored or logged",
             Self::I12 => "the ledger's chain of blocks is unbroken, and what it sealed is what is there",
         }
     }

@@ -69,6 +69,12 @@ pub(crate) struct Audit {
     /// A block that an earlier audit named: the ledger's chain must still hold it; may be given several times
     #[arg(long, value_name = "N:HASH")]
     anchor: Vec<Anchor>,
+    /// A log, or a folder of them, in which no secret may stand either; may be given several times
+    #[arg(long, value_name = "FILE|FOLDER")]
+    logs: Vec<PathBuf>,
+    /// A text that must stand nowhere, neither in a database nor in a log; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    canary: Vec<String>,
     /// Show at most this many violations of each invariant
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u32,
@@ -142,6 +148,8 @@ impl Audit {
             outbox_grace: self.outbox_grace,
             seal_grace: self.seal_grace,
             anchors: self.anchor.clone(),
+            canaries: self.canary.clone(),
+            logs: self.logs.clone(),
             keep: usize::try_from(self.limit).unwrap_or(usize::MAX),
             progress: if io::stderr().is_terminal() { draw } else { |_| () },
             ..Options::default()

@@ -4,6 +4,7 @@
 mod acknowledged;
 mod chain;
 mod grace;
+mod secrets;
 mod since;
 mod verdict;
 pub(crate) mod world;

@@ -52,6 +52,7 @@ impl World {
             payment_svc::SCHEMA,
             payment_svc::SIMULATOR_SCHEMA,
             ledger_svc::SCHEMA,
+            notification_svc::SCHEMA,
         ];
         let database = TestDatabase::create(&schemas).await;
         let connection = database.connect().await;
