@@ -10,6 +10,7 @@ use chassis::{clock, database, stop::Stop};
 use chrono::SubsecRound as _;
 use metrics::{counter, gauge};
 use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 
 use crate::{
     chain::Seal,
@@ -19,6 +20,10 @@ use crate::{
 /// Transactions of a block at most: some hundred kilobytes in memory.
 const PAGE: i64 = 2_000;
 
+/// How long what is stopped waits for what is still under way elsewhere on the server, and how often it looks.
+const LAST: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// The loop.
 pub(crate) struct Sealer {
     pub(crate) pool: PgPool,
@@ -26,11 +31,10 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Runs until `stop`, and a last time then: what is stopped in peace is sealed.
+    /// Runs until `stop`, and then until everything is sealed, for a moment: what is stopped in peace is whole.
     pub(crate) async fn run(self, stop: Stop) {
         let mut was_well = true;
-        loop {
-            let goes_on = stop.sleep(self.every).await;
+        while stop.sleep(self.every).await {
             let sealed = seal(&self.pool).await;
             match &sealed {
                 Ok(0) => {}
@@ -39,10 +43,23 @@ impl Sealer {
                 Err(_) => {}
             }
             was_well = sealed.is_ok();
-            if !goes_on {
-                return;
+        }
+        let until = Instant::now() + LAST;
+        loop {
+            // Whoever was booking commits meanwhile.
+            tokio::time::sleep(PAUSE).await;
+            match self.last().await {
+                Ok(true) if Instant::now() < until => {}
+                _ => return,
             }
         }
+    }
+
+    /// Seals, and says whether there is more to come.
+    async fn last(&self) -> Result<bool, database::Trouble> {
+        seal(&self.pool).await?;
+        let mut connection = database::acquire(&self.pool).await?;
+        Ok(chain::is_behind(&mut connection).await?)
     }
 }
 

@@ -66,6 +66,16 @@ fn line(row: LineRow) -> sqlx::Result<Line> {
     Ok(Line { position, saga, step, kind, outcome, hash, reply, order, payment, reason, create_time })
 }
 
+static BEHIND: Statement<(i16, String, Uuid), (bool,)> = Statement::new(
+    "select exists (select from ledger.transaction t where (t.era, t.xid, t.transaction_id) > ($1, $2::text::xid8, $3))",
+);
+
+/// Whether anything is in no block yet, final or not.
+pub(crate) async fn is_behind(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let end = tip(connection).await?.last;
+    Ok(BEHIND.one(connection, (end.era, end.xid.to_string(), end.transaction)).await?.0)
+}
+
 type EntryRow = (Uuid, Uuid, String, i64, String);
 
 static ENTRIES: Statement<(Vec<Uuid>,), EntryRow> = Statement::new(
@@ -130,6 +140,6 @@ fn unreadable(what: String) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }
 
-pub(super) fn statements() -> [&'static dyn Checked; 4] {
-    [&TIP, &FINAL, &ENTRIES, &ADD]
+pub(super) fn statements() -> [&'static dyn Checked; 5] {
+    [&TIP, &FINAL, &BEHIND, &ENTRIES, &ADD]
 }
