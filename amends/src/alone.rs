@@ -3,6 +3,7 @@
 //! It needs a database and a broker: what it says must reach other processes, so it refuses to start on the bus of this
 //! one. Read next: `stack/parts.rs`.
 
+mod auditor;
 mod orchestrator;
 mod payment;
 
@@ -20,7 +21,7 @@ use crate::{
     stack::{self, BusKind, CacheKind, Front, Ground, parts, reachable},
 };
 
-pub(crate) use self::{orchestrator::Orchestrator, payment::Payment};
+pub(crate) use self::{auditor::AuditorAlone, orchestrator::Orchestrator, payment::Payment};
 
 /// What a service does about its schema.
 #[derive(Debug, Clone, Copy, Args)]

@@ -1,4 +1,4 @@
-//! The auditor: reads every database and the provider's book, and judges what must always hold (I1 to I10).
+//! The auditor: reads every database and the provider's book, and judges what must always hold (I1 to I12).
 //!
 //! It changes nothing and trusts nobody: the journal is read by its stored form, not by the code that wrote it. What
 //! one database says by itself is judged within one snapshot and is certain. Over several databases there is no common
@@ -9,18 +9,25 @@
 //! thing kept whole is the provider's book, as some hundred bytes per charge. Read next: `report.rs` for the
 //! invariants, `sagas.rs` for the pages, and one file per invariant below `judge`.
 
+mod anchor;
 mod book;
+mod chain;
+mod figures;
 mod judge;
 mod keys;
+mod leaks;
 mod ledger;
 mod outbox;
 mod report;
 mod rows;
 mod sagas;
+mod scope;
+mod secrets;
 mod sources;
 mod stock;
 mod story;
 mod tally;
+mod turn;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -28,14 +35,15 @@ use chassis::sql::Checked;
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::{
+    anchor::{Anchor, NoAnchor},
+    figures::Figures,
     report::{Invariant, Judged, Listed, Report},
+    scope::Since,
     sources::{Room, Sources},
+    turn::Turn,
 };
 
-use self::{
-    sources::Snapshot,
-    tally::{Pass, Tally},
-};
+use self::{sources::Snapshot, tally::Tally};
 
 /// How the audit is done.
 #[derive(Debug, Clone)]
@@ -50,6 +58,14 @@ pub struct Options {
     pub saga_grace: Duration,
     /// A message may wait this long in an outbox.
     pub outbox_grace: Duration,
+    /// What was booked may wait this long to be sealed.
+    pub seal_grace: Duration,
+    /// Blocks that the ledger's chain must still hold.
+    pub anchors: Vec<Anchor>,
+    /// Texts that somebody planted: wherever one turns up, something leaks.
+    pub canaries: Vec<String>,
+    /// Logs that are looked at too: files, and folders of them.
+    pub logs: Vec<PathBuf>,
     /// What is kept in full of each list of violations; the others are counted.
     pub keep: usize,
     /// Told now and then how far it is.
@@ -64,6 +80,10 @@ impl Default for Options {
             settle: Duration::from_secs(30),
             saga_grace: Duration::from_secs(600),
             outbox_grace: Duration::from_secs(120),
+            seal_grace: Duration::from_secs(120),
+            anchors: Vec::new(),
+            canaries: Vec::new(),
+            logs: Vec::new(),
             keep: 20,
             progress: |_| (),
         }
@@ -92,7 +112,7 @@ pub enum Error {
         /// Why.
         source: sqlx::Error,
     },
-    /// The client's record cannot be read.
+    /// The client's record, or a log, cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     File {
         /// Which file.
@@ -124,6 +144,7 @@ struct Rule {
     settle: TimeDelta,
     saga_grace: TimeDelta,
     outbox_grace: TimeDelta,
+    seal_grace: TimeDelta,
     /// The orchestrator's database says so; taken with its snapshot.
     now: DateTime<Utc>,
 }
@@ -136,6 +157,7 @@ impl Rule {
             settle: span(options.settle),
             saga_grace: span(options.saga_grace),
             outbox_grace: span(options.outbox_grace),
+            seal_grace: span(options.seal_grace),
             now,
         }
     }
@@ -151,54 +173,124 @@ impl Rule {
 pub fn statements() -> Vec<&'static dyn Checked> {
     [
         book::statements(),
+        chain::statements(),
+        figures::statements(),
         keys::statements(),
+        leaks::statements(),
         ledger::statements(),
         outbox::statements(),
         sagas::statements(),
+        scope::statements(),
         sources::statements(),
         stock::statements(),
+        turn::statements(),
     ]
     .concat()
 }
 
-/// Audits.
+/// Audits everything.
 ///
 /// # Errors
 /// When a database or the client's record cannot be read: there is no report then.
 pub async fn run(sources: &Sources, options: &Options) -> Result<Report, Error> {
+    Ok(run_since(sources, options, None).await?.0)
+}
+
+/// Audits what an earlier audit left open and what came since, or everything; with what the next one may begin from. A
+/// violation that only the whole shows is not found by a part: whoever audits parts audits the whole now
+/// and then, and after anything was found.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_since(
+    sources: &Sources,
+    options: &Options,
+    since: Option<&Since>,
+) -> Result<(Report, Since), Error> {
     let mut tally = Tally::new(options.keep);
-    let pages = pass(sources, options, &mut tally, None).await?;
+    if options.quiescent {
+        chain::settle(sources).await?;
+    }
+    let first = pass(sources, options, &mut tally, Reading::First(since)).await?;
     if tally.has_suspects() {
         tokio::time::sleep(if options.quiescent { SECOND_LOOK_QUIESCENT } else { SECOND_LOOK }).await;
         tally.look_again();
-        pass(sources, options, &mut tally, Some(pages)).await?;
+        pass(sources, options, &mut tally, Reading::Second(since.is_some(), &first.seen.strange)).await?;
     }
-    Ok(tally.report(options))
+    let Passed { seen, anchor, figures, now } = first;
+    Ok((tally.report(options, anchor, figures), Since::new(now, seen.unsettled, anchor)))
 }
 
-/// One read of everything; the pages of sagas in which something looked wrong. The second read is confined to what
-/// looked wrong in the first.
+/// What is read.
+#[derive(Clone, Copy)]
+enum Reading<'a> {
+    /// Everything, or what came since.
+    First(Option<&'a Since>),
+    /// The pages in which something looked wrong; whether the first reading was of a part.
+    Second(bool, &'a [sagas::Page]),
+}
+
+/// What a pass leaves.
+struct Passed {
+    seen: sagas::Seen,
+    anchor: Option<Anchor>,
+    figures: Figures,
+    now: DateTime<Utc>,
+}
+
+/// One read; the second is confined to what looked wrong in the first.
 async fn pass(
     sources: &Sources,
     options: &Options,
     tally: &mut Tally,
-    again: Option<Vec<sagas::Page>>,
-) -> Result<Vec<sagas::Page>, Error> {
+    reading: Reading<'_>,
+) -> Result<Passed, Error> {
     let mut snapshot = Snapshot::open(sources).await?;
+    let passed = look(&mut snapshot, options, tally, reading).await?;
+    snapshot.close().await;
+    Ok(passed)
+}
+
+async fn look(
+    snapshot: &mut Snapshot,
+    options: &Options,
+    tally: &mut Tally,
+    reading: Reading<'_>,
+) -> Result<Passed, Error> {
     let rule = Rule::new(options, snapshot.now);
-    if tally.pass() == Pass::First {
-        ledger::judge(&mut snapshot, tally).await?;
-        stock::judge(&mut snapshot, tally).await?;
-        keys::judge_stored(&mut snapshot, tally).await?;
+    let (ranges, is_part) = match reading {
+        Reading::First(None) => (vec![scope::EVERYTHING], false),
+        Reading::First(Some(since)) => (since.ranges(), true),
+        Reading::Second(is_part, strange) => (strange.to_vec(), is_part),
+    };
+    let (mut anchor, mut figures) = (None, Figures::default());
+    if let Reading::First(since) = reading {
+        if is_part {
+            ledger::judge_totals(snapshot, tally).await?;
+        } else {
+            ledger::judge(snapshot, tally).await?;
+            stock::judge(snapshot, tally).await?;
+            keys::judge_stored(snapshot, tally).await?;
+            leaks::judge(snapshot, tally, options).await?;
+        }
+        anchor = chain::judge(snapshot, tally, options, since.and_then(|since| since.verified)).await?;
+        figures = Figures::read(snapshot).await?;
     }
-    let book = book::read(&mut snapshot, tally, options).await?;
-    book::judge_strays(&mut snapshot, &book, tally).await?;
-    let dead = outbox::judge(&mut snapshot, &rule, tally).await?;
+    let book = if is_part {
+        let payments = scope::payments(snapshot, &ranges).await?;
+        book::read_some(snapshot, tally, &payments).await?
+    } else {
+        let book = book::read(snapshot, tally, options).await?;
+        book::judge_strays(snapshot, &book, tally).await?;
+        book
+    };
+    chain::judge_tail(snapshot, &rule, tally).await?;
+    let dead = outbox::judge(snapshot, &rule, tally).await?;
     if let Some(path) = &options.acknowledged {
-        keys::judge_acknowledged(&mut snapshot, path, tally).await?;
+        keys::judge_acknowledged(snapshot, path, tally).await?;
     }
     let bench = judge::Bench { rule, book: &book, dead: &dead };
-    let pages = sagas::judge(&mut snapshot, &bench, tally, options, again).await?;
-    snapshot.close().await;
-    Ok(pages)
+    let seen = sagas::judge(snapshot, &bench, tally, options, (&ranges, &mut figures)).await?;
+    let now = snapshot.now;
+    Ok(Passed { seen, anchor, figures, now })
 }

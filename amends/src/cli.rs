@@ -65,6 +65,8 @@ enum Command {
     Demo(Alone<demo::Demo>),
     /// Judge the invariants over all databases and the provider's book
     Audit(Box<audit::Audit>),
+    /// Audit every few minutes, with metrics, in a process of its own
+    Auditor(Box<alone::AuditorAlone>),
     /// Make or migrate the schemas of services, as the owner of their databases
     Provision(Box<Provision>),
     /// Fill an empty store with a small catalogue to try things on
@@ -147,6 +149,7 @@ impl Cli {
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Demo(Alone { command, server }) => ask(&server, command.run(&server)),
             Command::Audit(audit) => audit.run(),
+            Command::Auditor(alone) => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
             Command::Provision(provision) => {
                 host::run(&provision.telemetry(), async |stops| provision.run(stops).await)
             }

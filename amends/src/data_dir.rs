@@ -1,4 +1,4 @@
-//! The data folder: one process at a time, and an id that stays with it.
+//! The data folder: one process at a time, an id and a key that stay with it.
 //!
 //! The lock is the kernel's (it goes with the process, however that ends); what stands in the file is only for people.
 //! Read next: `cluster.rs`, which lives in the folder.
@@ -6,8 +6,11 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
+
+use chassis::keyring::Keyring;
 
 use uuid::Uuid;
 
@@ -106,6 +109,31 @@ impl DataDir {
                 fs::write(&new, format!("{instance}\n")).map_err(io)?;
                 fs::rename(&new, &file).map_err(io)?;
                 Ok(instance)
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+
+    /// The key that payment tokens are encrypted with here, drawn at the first start, and its file. Whoever loses it cannot
+    /// send the charges that were under way.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn token_key(&self) -> Result<(String, PathBuf), Error> {
+        let file = self.path.join("token.key");
+        let io = |source| Error::Io { path: file.clone(), source };
+        match fs::read_to_string(&file) {
+            Ok(text) => Ok((text, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let text = Keyring::draw("folder").map_err(io)?;
+                // Whole or not at all, and nobody else's from the beginning.
+                let new = self.path.join("token.key.new");
+                let _ = fs::remove_file(&new);
+                let mut written =
+                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
+                writeln!(written, "{text}").and_then(|()| written.sync_all()).map_err(io)?;
+                fs::rename(&new, &file).map_err(io)?;
+                Ok((text, file))
             }
             Err(error) => Err(io(error)),
         }

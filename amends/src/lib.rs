@@ -3,10 +3,12 @@
 //! Where to look: `cli` (the command line and the operator's commands), `up` (everything in one process) over
 //! [`data_dir`], [`cluster`], [`provision`] and [`stack`]; `alone` (one service in a process of its own); `process`,
 //! `host` and `signals` (what every server process shares); `owner` (schemas, made by those who may); `health` (is it
-//! ready?); [`demo`] (a store to try things on); [`audit`] (what must always hold).
+//! ready?); [`demo`] (a store to try things on); [`audit`] (what must always hold) and
+//! [`auditor`] (looks at it every few minutes).
 
 mod alone;
 pub mod audit;
+pub mod auditor;
 mod cli;
 pub mod cluster;
 pub mod data_dir;
@@ -20,6 +22,7 @@ mod process;
 pub mod provision;
 mod signals;
 pub mod stack;
+mod token_keys;
 mod up;
 
 use std::process::ExitCode;

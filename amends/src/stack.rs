@@ -14,6 +14,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use chassis::{
     grpc::{self, Callee},
+    keyring::Keyring,
     stop::Stop,
 };
 use tokio::net::TcpListener;
@@ -71,6 +72,8 @@ pub struct Options {
     pub http: TcpListener,
     /// What an operator turned.
     pub settings: Settings,
+    /// What payment tokens are encrypted with.
+    pub keys: Keyring,
     /// The orchestrator's id; no other process has it.
     pub instance: Uuid,
     /// Ends the waiting for a database or a broker that is not there.
@@ -95,13 +98,13 @@ impl Stack {
     /// # Errors
     /// A database, broker or Redis that refuses, and settings that do not hold.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { databases, pools, bus, cache, grpc, http, settings, instance, give_up } = options;
+        let Options { databases, pools, bus, cache, grpc, http, settings, keys, instance, give_up } = options;
         let stop = Stop::new();
         let address = grpc.local_addr().map_err(Error::Address)?.to_string();
         let starting = async {
             let ground = Ground::lay(&bus, &cache, pools, &stop).await?;
             let identity = Identity { instance, address };
-            let services = Services::start(&ground, &databases, settings, identity).await?;
+            let services = Services::start(&ground, &databases, (settings, keys), identity).await?;
             services.subscribe().await?;
             Ok::<_, Error>(services)
         };

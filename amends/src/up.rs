@@ -10,6 +10,8 @@ use chassis::telemetry;
 use clap::Args;
 
 use crate::{
+    audit::{self, Sources},
+    auditor::{Auditor, Schedule},
     cli::remark,
     cluster::Cluster,
     data_dir::DataDir,
@@ -19,10 +21,13 @@ use crate::{
     process::{Listeners, Process},
     provision,
     stack::{Options, Settings, Stack},
+    token_keys::TokenKeys,
 };
 
 /// gRPC and HTTP.
 const PORTS: (u16, u16) = (50051, 8080);
+/// How often everything is audited, and not only what came since.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the cluster is looked at.
 const PULSE: Duration = Duration::from_secs(1);
 
@@ -40,6 +45,15 @@ pub(crate) struct Up {
     /// Leave an empty store empty, without the demo catalogue
     #[arg(long, env = "AMENDS_NO_DEMO")]
     no_demo: bool,
+    /// How often everything is audited while it runs; what is found is an error in the log, and a metric
+    #[arg(long, env = "AMENDS_AUDIT_EVERY", value_name = "TIME", default_value = "5m",
+        value_parser = humantime::parse_duration)]
+    audit_every: Duration,
+    /// Leave auditing to `amends audit`
+    #[arg(long, env = "AMENDS_NO_AUDIT")]
+    no_audit: bool,
+    #[command(flatten)]
+    token_keys: TokenKeys,
     #[command(flatten)]
     settings: Settings,
 }
@@ -79,6 +93,7 @@ impl Up {
             grpc: listeners.grpc.listen()?,
             http: listeners.http,
             settings: letters_in(data, self.settings),
+            keys: self.token_keys.or_kept(data)?,
             instance: data.instance()?,
             give_up: stops.stop.clone(),
         };
@@ -89,6 +104,12 @@ impl Up {
         };
         let watching = cluster.clone();
         stops.stop.spawn(keep_alive(watching, stops.clone()));
+        if !self.no_audit {
+            let schedule = Schedule { every: self.audit_every, whole_every: DAY };
+            let sources = Sources::one(&cluster.url("postgres", provision::DATABASE));
+            let auditor = Auditor::new(sources, audit::Options::default(), schedule);
+            stops.stop.spawn(auditor.run(stops.stop.clone()));
+        }
         let worked = tokio::select! {
             // Nothing is refused to start that is asked to stop: first look at the wish.
             biased;

@@ -3,7 +3,8 @@
 //! Where to look: [`database`] and [`sql`] (pool, migrations, checked statements), [`batcher`] (how a command gets its
 //! slice), [`barrier`] (at most once, never after its compensation), [`outbox`] and [`bus`] (reliable messages),
 //! [`grpc`] and [`http`] (a process's doors), [`breaker`], [`cache`] and [`limiter`] (over [`redis_link`] or alone),
-//! [`clock`], [`config`], [`telemetry`], [`stop`]; and for proofs [`crash`] and [`seeded`].
+//! [`keyring`] (secrets that rows and messages carry unread), [`clock`], [`config`], [`telemetry`], [`stop`]; and for
+//! proofs [`crash`] and [`seeded`].
 
 pub mod barrier;
 pub mod batcher;
@@ -16,6 +17,7 @@ pub mod crash;
 pub mod database;
 pub mod grpc;
 pub mod http;
+pub mod keyring;
 pub mod limiter;
 pub mod outbox;
 pub mod redis_link;

@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, postgres::PgCon
 
 use crate::{
     database::{self, Options, Schema},
+    keyring::Keyring,
     stop::Stop,
 };
 
@@ -16,6 +17,19 @@ use crate::{
 pub struct TestDatabase {
     owner: PgConnectOptions,
     owner_url: String,
+}
+
+/// A key for payment tokens, as `AMENDS_TOKEN_KEY` takes it.
+pub const TOKEN_KEY: &str = "test:7465737474657374746573747465737474657374746573747465737474657374";
+
+/// The same, read.
+///
+/// # Panics
+/// Never.
+#[must_use]
+#[expect(clippy::expect_used, reason = "it is written above")]
+pub fn keyring() -> Keyring {
+    TOKEN_KEY.parse().expect("a key")
 }
 
 /// The value of a variable that `cargo xtask test` sets.

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use chassis::{bus::Bus, cache::LocalCache, database, grpc, limiter::LocalLimiter, stop::Stop};
+use chassis::{
+    bus::Bus, cache::LocalCache, database, grpc, limiter::LocalLimiter, stop::Stop, testbed::keyring,
+};
 use orchestrator::Callees;
 use sqlx::PgPool;
 use tokio::net::{TcpListener, TcpSocket};
@@ -109,7 +111,8 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
         Kind::Payment => {
             let simulator_pool = pool(ground, &payment_svc::SIMULATOR_SCHEMA, &stop).await;
             let pool = pool(ground, &payment_svc::SCHEMA, &stop).await;
-            let wiring = payment_svc::Wiring { pool, simulator_pool, bus, stop: stop.clone() };
+            let wiring =
+                payment_svc::Wiring { pool, simulator_pool, keys: keyring(), bus, stop: stop.clone() };
             let service = payment_svc::Service::start(ground.settings.payment.clone(), wiring);
             service.register(&mut routes);
             service.subscribe().await.unwrap();
@@ -153,6 +156,7 @@ pub(crate) async fn start_orchestrator(
         bus,
         cache: cache(),
         limiter: Arc::new(LocalLimiter::new()),
+        keys: keyring(),
         callees,
         instance,
         address: listener.local_addr().unwrap().to_string(),

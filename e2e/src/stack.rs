@@ -171,7 +171,8 @@ impl Stack {
         }
         arguments.extend(["--grpc-listen".into(), grpc, "--http-listen".into(), http]);
         let label = self.options.tail.then(|| format!("{:<14}", member.to_string()));
-        Launch { arguments, environment, label, log: None }
+        let log = Some(folder.join(format!("{member}.log")));
+        Launch { arguments, environment, label, log }
     }
 
     /// Everybody, in the order of starting.

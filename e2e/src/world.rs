@@ -95,6 +95,7 @@ impl Builder {
         settings.payment.look = Duration::from_millis(200);
         settings.payment.poll = Duration::from_millis(100);
         settings.orchestrator.answer_after = Duration::from_secs(10);
+        settings.ledger.ledger_seal_every = Duration::from_millis(100);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
         settings.notification.notification_outbox_dir = outbox;
         Self { bus, orchestrators: 1, settings, meddling: None, doubled: false, behind_a_proxy: false }

@@ -2,19 +2,21 @@
 //!
 //! [`domain`] knows what a sale books and what takes it back (pure). `commands` are the three things that happen to the
 //! books: post, reverse, suspend; each takes a slice, in one transaction. `store` holds every statement. `grpc` and
-//! `consumer` are the doors; `wire` reads what both are asked. The schema, with its three locks (grants, triggers, a
-//! constraint at commit), is `migrations/ledger`.
+//! `consumer` are the doors; `wire` reads what both are asked. `sealer` chains what was booked by the rule in [`chain`]. The
+//! schema, with its three locks (grants, triggers, a constraint at commit), is `migrations/ledger`.
 //!
 //! Never: an update or delete of a transaction or an entry; a call to another service.
 
+pub mod chain;
 mod commands;
 mod consumer;
 pub mod domain;
 mod grpc;
+mod sealer;
 mod store;
 pub mod wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chassis::{
     batcher::{Batcher, Limits},
@@ -28,7 +30,12 @@ use proto::ledger::v1::{ledger_server::LedgerServer, ledger_steps_server::Ledger
 use sqlx::PgPool;
 use tonic::service::RoutesBuilder;
 
-use crate::commands::{Books, post::Post, reverse::Reverse, suspend::Suspend};
+use crate::{
+    commands::{Books, post::Post, reverse::Reverse, suspend::Suspend},
+    sealer::Sealer,
+};
+
+pub use sealer::seal;
 
 /// The service's name on the bus.
 pub const BUS_NAME: &str = "ledger";
@@ -37,14 +44,28 @@ pub const BUS_NAME: &str = "ledger";
 pub const SCHEMA: database::Schema = database::Schema {
     name: "ledger",
     role: "amends_ledger",
-    migrations: &[(1, "first", include_str!("../../migrations/ledger/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/ledger/0001_first.sql")),
+        (2, "chain", include_str!("../../migrations/ledger/0002_chain.sql")),
+    ],
     grants: store::GRANTS,
 };
 
-/// What an operator may turn: nothing yet.
-#[derive(clap::Args, Debug, Clone, Default)]
+/// What an operator may turn.
+#[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
-pub struct Settings {}
+pub struct Settings {
+    /// How often what was booked is sealed in the chain
+    #[arg(long, env = "AMENDS_LEDGER_SEAL_EVERY", value_name = "TIME", default_value = "1s",
+        value_parser = humantime::parse_duration)]
+    pub ledger_seal_every: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { ledger_seal_every: Duration::from_secs(1) }
+    }
+}
 
 /// What the service is given.
 pub struct Wiring {
@@ -69,10 +90,12 @@ impl Service {
     /// What it serves, for health.
     pub const NAMES: &'static [&'static str] = &["amends.ledger.v1.LedgerSteps", "amends.ledger.v1.Ledger"];
 
-    /// Starts its commands and its relay; they run until `wiring.stop`.
+    /// Starts its commands, its relay and its sealer; they run until `wiring.stop`.
     #[must_use]
-    pub fn start(Settings {}: Settings, wiring: Wiring) -> Self {
+    pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
+        let sealer = Sealer { pool: pool.clone(), every: settings.ledger_seal_every };
+        stop.spawn(sealer.run(stop.clone()));
         let outbox = outbox();
         let relay =
             Relay::new(pool.clone(), outbox.clone(), Arc::clone(&bus), RelayOptions::default(), &stop);

@@ -1,8 +1,9 @@
 //! Every statement of the books, and the rows they read and write. Decides nothing.
 //!
 //! Transactions and entries are only ever inserted. Read next: `migrations/ledger/0001_first.sql`; [`reading`] for what
-//! people ask.
+//! people ask; [`chain`] for what is sealed.
 
+pub(crate) mod chain;
 pub(crate) mod reading;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -22,16 +23,17 @@ use uuid::Uuid;
 use crate::domain::{self, AccountId, Entry};
 
 /// What the service's role may do: add to the books, never change them. The first lock; the triggers of the schema are
-/// the second.
+/// the second. A restored ledger gets its new era on the way.
 pub(crate) const GRANTS: &str = "\
     revoke all on all tables in schema ledger from {role}; \
     grant usage on schema ledger to {role}; \
-    grant select on ledger.chart to {role}; \
-    grant select, insert on ledger.transaction, ledger.entry to {role}; \
+    grant select on ledger.chart, ledger.era to {role}; \
+    grant select, insert on ledger.transaction, ledger.entry, ledger.block to {role}; \
     grant select, insert on ledger.account to {role}; \
     grant update (debits_minor, credits_minor, closed, state_time, state_reason, version, update_time) \
       on ledger.account to {role}; \
-    grant select, insert, update, delete on ledger.outbox to {role};";
+    grant select, insert, update, delete on ledger.outbox to {role}; \
+    select ledger.follow_restore();";
 
 /// What a ledger transaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -313,5 +315,6 @@ pub(crate) fn statements() -> Vec<&'static dyn Checked> {
     let mut all: Vec<&'static dyn Checked> =
         vec![&LOAD_HISTORY, &LOAD_ENTRIES, &LOAD_ACCOUNTS, &OPEN_ACCOUNTS, &BOOK, &RAISE_ACCOUNTS];
     all.extend(reading::statements());
+    all.extend(chain::statements());
     all
 }

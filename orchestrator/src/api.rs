@@ -14,6 +14,7 @@ use chassis::{
     batcher::Batcher,
     cache::Cache,
     grpc::{Callee, MAX_MESSAGE},
+    keyring::Keyring,
     limiter::Limiter,
     stop::Stop,
 };
@@ -43,6 +44,7 @@ pub struct Doors {
     pub(crate) pool: PgPool,
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) limiter: Arc<dyn Limiter>,
+    pub(crate) keys: Keyring,
     pub(crate) catalog: Callee,
     pub(crate) registry: Registry,
     pub(crate) hub: Hub,

@@ -31,6 +31,7 @@ use chassis::{
     bus::{self, Bus, Queue},
     cache::Cache,
     database::Schema,
+    keyring::Keyring,
     limiter::Limiter,
     outbox::{Outbox, Relay, RelayOptions},
     sql::Checked,
@@ -83,6 +84,8 @@ pub struct Wiring {
     pub cache: Arc<dyn Cache>,
     /// For the limit of CreateOrder per merchant.
     pub limiter: Arc<dyn Limiter>,
+    /// What payment tokens are encrypted with at the door.
+    pub keys: Keyring,
     /// Who performs the steps.
     pub callees: Callees,
     /// This process, as others know it: an id that no other process has. What it owned before a restart is its own at once.
@@ -121,7 +124,7 @@ impl Service {
     /// # Errors
     /// When a definition breaks a rule.
     pub fn start(settings: Settings, wiring: Wiring) -> Result<Self, Error> {
-        let Wiring { pool, bus, cache, limiter, callees, instance, address, stop } = wiring;
+        let Wiring { pool, bus, cache, limiter, keys, callees, instance, address, stop } = wiring;
         let orders = OrderSaga::all(millis(settings.order_deadline), millis(settings.answer_after));
         let kinds = orders.into_iter().map(|order| Arc::new(order) as Arc<dyn Kind>).collect();
         let registry = Registry::new(kinds)?.only(&settings.definitions)?;
@@ -173,6 +176,7 @@ impl Service {
             pool,
             cache,
             limiter,
+            keys,
             catalog: callees.order,
             registry,
             hub,

@@ -16,6 +16,7 @@ use chassis::{
     batcher::{Batcher, Command as _, Limits},
     breaker::{self, Breaker, Permit},
     crash,
+    keyring::Keyring,
     stop::Stop,
     telemetry,
 };
@@ -38,8 +39,8 @@ use crate::{
         record::{Happened, Record, Standing},
         take_back::{Ask, Refund, Taken},
     },
-    domain::{Event, Fault, Policy, State, charge_key, payment_of, refund_key},
-    provider::Provider,
+    domain::{Event, Fault, Policy, State, Token, charge_key, payment_of, refund_key},
+    provider::{ChargeOrder, Provider},
     store::Due,
 };
 
@@ -63,6 +64,7 @@ pub(crate) struct Bounds {
 /// The caller of the provider.
 pub(crate) struct Calls {
     provider: Arc<dyn Provider>,
+    keys: Keyring,
     breaker: Breaker,
     begin: Batcher<Begin>,
     refund: Batcher<Refund>,
@@ -87,7 +89,7 @@ struct Leave {
 
 impl Calls {
     pub(crate) fn new(
-        provider: Arc<dyn Provider>,
+        (provider, keys): (Arc<dyn Provider>, Keyring),
         desk: Arc<Desk>,
         bounds: Bounds,
         stop: &Stop,
@@ -95,6 +97,7 @@ impl Calls {
         Arc::new(Self {
             breaker: Breaker::new("provider", breaker::Options::default()),
             provider,
+            keys,
             policy: desk.policy,
             begin: Batcher::new(Arc::new(Begin(Arc::clone(&desk))), Limits::default(), stop),
             refund: Batcher::new(Arc::new(Refund(Arc::clone(&desk))), Limits::default(), stop),
@@ -285,8 +288,12 @@ impl Calls {
     async fn perform(&self, errand: Errand, leave: Leave) -> Option<Event> {
         match errand {
             Errand::Charge(order) => {
-                let result = self.call("charge", leave, true, self.provider.charge(&order)).await;
-                Some(Event::Charged { send: order.send, result })
+                let send = order.send;
+                let result = match self.opened(order) {
+                    Ok(order) => self.call("charge", leave, true, self.provider.charge(&order)).await,
+                    Err(fault) => Err(fault),
+                };
+                Some(Event::Charged { send, result })
             }
             Errand::Refund(order) => {
                 let result = self.call("refund", leave, true, self.provider.refund(&order)).await;
@@ -295,6 +302,25 @@ impl Calls {
             Errand::Wait(pause) if pause <= SHORT_PAUSE => self.stop.sleep(pause).await.then_some(Event::Due),
             Errand::Wait(_) | Errand::Rest => None,
         }
+    }
+
+    /// With its token in the plain: for the provider, and only as long as it is called.
+    fn opened(&self, mut order: ChargeOrder) -> Result<ChargeOrder, Fault> {
+        let text = order.token.reveal();
+        // An attempt that the release before began.
+        if !Keyring::is_encrypted(text) {
+            return Ok(order);
+        }
+        let unreadable = |why: String| {
+            tracing::error!(order.id = %order.order, why, "a payment token cannot be opened; nothing was sent");
+            Fault::NotSent("its token cannot be opened".into())
+        };
+        let plain = self.keys.decrypt(order.order.uuid().as_bytes(), text);
+        let token = plain.map_err(|error| error.to_string());
+        let token = token.and_then(|plain| plain.parse::<Token>().map_err(|error| error.to_string()));
+        let token = token.map_err(unreadable)?;
+        order.token = token;
+        Ok(order)
     }
 
     async fn look(&self, due: &Due) -> Event {

@@ -7,7 +7,7 @@ mod attempts;
 
 use std::{str::FromStr, sync::Arc};
 
-use chassis::telemetry::step_span;
+use chassis::{keyring::Keyring, telemetry::step_span};
 use proto::{
     payment::v1::{
         ChargeItem, ChargeReply, ChargeRequest, RefundReply, RefundRequest, charge_item::Method,
@@ -17,7 +17,7 @@ use proto::{
 };
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
-use types::{Money, StepKey};
+use types::{Money, OrderId, StepKey};
 
 pub(crate) use attempts::AttemptDoor;
 
@@ -33,6 +33,7 @@ const SLICE: usize = 512;
 /// Serves `amends.payment.v1.PaymentSteps`.
 pub(crate) struct StepDoor {
     pub(crate) calls: Arc<Calls>,
+    pub(crate) keys: Keyring,
 }
 
 #[tonic::async_trait]
@@ -48,7 +49,7 @@ impl PaymentSteps for StepDoor {
                 header.attempt,
                 &header.trace,
             );
-            let charge = Charge { trace: header.trace, ..charge(header.key, &item)? };
+            let charge = Charge { trace: header.trace, ..charge(header.key, &item, &self.keys)? };
             Ok(span.in_scope(|| self.calls.charge(charge, header.remaining)).instrument(span))
         })
     }
@@ -74,22 +75,37 @@ where
     text.parse().map_err(|error| format!("{name}: {error}"))
 }
 
-fn charge(key: StepKey, item: &ChargeItem) -> Result<Charge, String> {
+fn charge(key: StepKey, item: &ChargeItem, keys: &Keyring) -> Result<Charge, String> {
     let amount = item.amount.as_ref().ok_or("amount is missing")?;
     let amount = Money::try_from(amount).map_err(|error| format!("amount: {error}"))?;
     if amount.minor <= 0 {
         return Err(format!("amount: must be more than nothing, is {amount}"));
     }
     let Some(Method::Card(card)) = &item.method else { return Err("method is missing: card".into()) };
+    let order: OrderId = field("order_id", &item.order_id)?;
     let business = Business {
-        order: field("order_id", &item.order_id)?,
+        order,
         customer: field("customer_id", &item.customer_id)?,
         merchant: field("merchant_id", &item.merchant_id)?,
         amount,
-        token: Some(field::<Token>("card.token", &card.token)?),
+        token: Some(token(order, &card.token, keys)?),
     };
-    let hash = business.hash();
+    // Of what was sent: the orchestrator has it from the journal and sends the same for ever.
+    let hash = business.hash(&card.token);
     Ok(Charge { key, hash, business, trace: String::new(), closed_for: None })
+}
+
+/// As it is stored: encrypted, whatever came. One that could not be opened when it is wanted is turned away now.
+fn token(order: OrderId, text: &str, keys: &Keyring) -> Result<Token, String> {
+    let about = order.uuid();
+    if Keyring::is_encrypted(text) {
+        let plain = keys.decrypt(about.as_bytes(), text).map_err(|error| format!("card.token: {error}"))?;
+        field::<Token>("card.token", &plain)?;
+        return field("card.token", text);
+    }
+    // In the journal of the release before it is plain.
+    let plain: Token = field("card.token", text)?;
+    field("card.token", &keys.encrypt(about.as_bytes(), plain.reveal()))
 }
 
 #[cfg(test)]
@@ -113,6 +129,34 @@ mod tests {
         StepKey { saga: types::SagaId::from_uuid(uuid::Uuid::from_u128(1)), step: "charge".parse().unwrap() }
     }
 
+    fn keys() -> Keyring {
+        chassis::testbed::keyring()
+    }
+
+    #[test]
+    fn a_token_is_kept_encrypted_and_one_that_does_not_open_is_turned_away() {
+        let card = |token: &str| Some(Method::Card(CardMethod { token: token.into() }));
+        let order: OrderId = item().order_id.parse().unwrap();
+        let kept =
+            |item: &ChargeItem| charge(key(), item, &keys()).map(|charge| charge.business.token.unwrap());
+        let encrypted = keys().encrypt(order.uuid().as_bytes(), "tok_approve");
+        let sealed = ChargeItem { method: card(&encrypted), ..item() };
+        assert_eq!(kept(&item()).unwrap().reveal(), encrypted);
+        assert_eq!(kept(&sealed).unwrap().reveal(), encrypted);
+        let longest = keys().encrypt(order.uuid().as_bytes(), &"t".repeat(64));
+        assert_eq!(kept(&ChargeItem { method: card(&longest), ..item() }).unwrap().reveal(), longest);
+
+        // For another order, a card number within, under a key that is not here.
+        let elsewhere = ChargeItem { order_id: "ord_01h2xcejqtf2nbrexx3vqjhp42".into(), ..sealed.clone() };
+        assert!(kept(&elsewhere).unwrap_err().contains("does not open"));
+        let number = keys().encrypt(order.uuid().as_bytes(), "4242424242424242");
+        let why = kept(&ChargeItem { method: card(&number), ..item() }).unwrap_err();
+        assert!(why.contains("card number") && !why.contains("4242"), "{why}");
+        let other: Keyring = format!("other:{}", "0a".repeat(32)).parse().unwrap();
+        let why = charge(key(), &sealed, &other).unwrap_err();
+        assert!(why.contains("not among the keys given"), "{why}");
+    }
+
     fn money(minor_units: i64, currency_code: &str) -> Option<WireMoney> {
         Some(WireMoney { minor_units, currency_code: currency_code.into() })
     }
@@ -132,16 +176,16 @@ mod tests {
             (ChargeItem { method: card("tok\n"), ..item() }, "card.token"),
             (ChargeItem { method: card("4242424242424242"), ..item() }, "card number"),
         ] {
-            let why = charge(key(), &bad).unwrap_err();
+            let why = charge(key(), &bad, &keys()).unwrap_err();
             assert!(why.contains(names), "{why}");
             assert!(!why.contains("4242"), "{why}");
         }
-        assert!(charge(key(), &item()).is_ok());
+        assert!(charge(key(), &item(), &keys()).is_ok());
     }
 
     #[test]
     fn every_business_field_is_in_the_hash() {
-        let base = charge(key(), &item()).unwrap().hash;
+        let base = charge(key(), &item(), &keys()).unwrap().hash;
         let card = |token: &str| Some(Method::Card(CardMethod { token: token.into() }));
         for other in [
             ChargeItem { order_id: "ord_01h2xcejqtf2nbrexx3vqjhp42".into(), ..item() },
@@ -151,7 +195,7 @@ mod tests {
             ChargeItem { amount: money(100, "USD"), ..item() },
             ChargeItem { method: card("tok_slow"), ..item() },
         ] {
-            assert_ne!(charge(key(), &other).unwrap().hash, base);
+            assert_ne!(charge(key(), &other, &keys()).unwrap().hash, base);
         }
     }
 }

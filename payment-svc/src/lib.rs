@@ -30,6 +30,7 @@ use chassis::{
     bus::{self, Bus, Queue},
     database::Schema,
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
+    keyring::Keyring,
     outbox::{Outbox, Relay, RelayOptions},
     sql::Checked,
     stop::Stop,
@@ -88,6 +89,8 @@ pub struct Wiring {
     pub pool: PgPool,
     /// Opened as the role of [`SIMULATOR_SCHEMA`].
     pub simulator_pool: PgPool,
+    /// What payment tokens are encrypted with.
+    pub keys: Keyring,
     /// Where messages go and commands come from.
     pub bus: Arc<dyn Bus>,
     /// Everything the service starts ends with it.
@@ -98,6 +101,7 @@ pub struct Wiring {
 #[derive(Clone)]
 pub struct Service {
     calls: Arc<Calls>,
+    keys: Keyring,
     pool: PgPool,
     bus: Arc<dyn Bus>,
 }
@@ -110,7 +114,7 @@ impl Service {
     /// Starts its commands, its relay and its resolver.
     #[must_use]
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
-        let Wiring { pool, simulator_pool, bus, stop } = wiring;
+        let Wiring { pool, simulator_pool, keys, bus, stop } = wiring;
         let policy = settings.policy();
         let bounds = Bounds {
             charges: settings.calls,
@@ -120,7 +124,7 @@ impl Service {
         let provider = Arc::new(Simulator::new(settings.simulator, simulator_pool, &stop));
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let desk = Desk { pool: pool.clone(), outbox: outbox(), relay, policy, provider: provider.name() };
-        let calls = Calls::new(provider, Arc::new(desk), bounds, &stop);
+        let calls = Calls::new((provider, keys.clone()), Arc::new(desk), bounds, &stop);
         let resolver = resolver::Resolver {
             calls: Arc::clone(&calls),
             pool: pool.clone(),
@@ -128,12 +132,12 @@ impl Service {
             every: settings.poll,
         };
         stop.spawn(resolver.run(stop.clone()));
-        Self { calls, pool, bus }
+        Self { calls, keys, pool, bus }
     }
 
     /// Adds its gRPC services.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        let steps = grpc::StepDoor { calls: Arc::clone(&self.calls) };
+        let steps = grpc::StepDoor { calls: Arc::clone(&self.calls), keys: self.keys.clone() };
         let attempts = grpc::AttemptDoor { pool: self.pool.clone() };
         routes
             .add_service(PaymentStepsServer::new(steps).max_decoding_message_size(MAX_SLICE_MESSAGE))

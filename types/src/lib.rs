@@ -3,6 +3,7 @@
 //! Nothing here is async, reads a clock, draws a random number or does I/O. A value of one of these types is a valid
 //! one: parsing happens once, at the door.
 
+pub mod card;
 mod id;
 mod key;
 mod money;

@@ -22,6 +22,7 @@ use crate::{
     host::Stops,
     process::Process,
     stack::{Ground, Identity, driven, parts, reachable},
+    token_keys::TokenKeys,
 };
 
 #[derive(Debug, Args)]
@@ -34,6 +35,8 @@ pub(crate) struct Orchestrator {
     /// Folder that keeps its id; with it a restart takes its sagas again at once
     #[arg(long, env = "AMENDS_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    token_keys: TokenKeys,
     #[command(flatten)]
     addresses: Addresses,
     #[command(flatten)]
@@ -87,8 +90,10 @@ impl Orchestrator {
     }
 
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
-        let Self { database_url, data_dir, addresses, process, migration, leaving, settings } = self;
+        let Self { database_url, data_dir, token_keys, addresses, process, migration, leaving, settings } =
+            self;
         let url = needed(database_url, "orchestrator", "AMENDS_ORCHESTRATOR_DATABASE_URL")?;
+        let keys = token_keys.needed("orchestrator")?;
         let callees = addresses.callees()?;
         let folder = data_dir.as_deref().map(DataDir::lock).transpose()?;
         let instance = match &folder {
@@ -100,7 +105,7 @@ impl Orchestrator {
             prepare(&url, &orchestrator::SCHEMA, migration, ground).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
             let identity = Identity { instance, address };
-            let service = parts::orchestrator(ground, pool, settings, callees, identity)?;
+            let service = parts::orchestrator(ground, pool, (settings, keys), callees, identity)?;
             service.subscribe().await?;
             let checks = driven(checks, &service);
             let mut routes = RoutesBuilder::default();

@@ -11,6 +11,7 @@ use crate::{
     host::Stops,
     process::Process,
     stack::{Ground, parts, reachable},
+    token_keys::TokenKeys,
 };
 
 #[derive(Debug, Args)]
@@ -23,6 +24,8 @@ pub(crate) struct Payment {
     /// The database of the provider simulator's book [default: the service's own]
     #[arg(long, env = "AMENDS_SIMULATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     simulator_database_url: Option<Secret>,
+    #[command(flatten)]
+    token_keys: TokenKeys,
     #[command(flatten)]
     process: Process,
     #[command(flatten)]
@@ -39,8 +42,10 @@ impl Payment {
     }
 
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
-        let Self { database_url, simulator_database_url, process, migration, leaving, settings } = self;
+        let Self { database_url, simulator_database_url, token_keys, process, migration, leaving, settings } =
+            self;
         let url = needed(database_url, "payment", "AMENDS_PAYMENT_DATABASE_URL")?;
+        let keys = token_keys.needed("payment")?;
         let simulator_url = simulator_database_url.map_or_else(|| url.clone(), |url| url.expose().to_owned());
         run("payment", 50055, (process, leaving), stops, async |ground: &Ground, _| {
             let pool = ground.pool("payment", &url).await?;
@@ -49,7 +54,7 @@ impl Payment {
             prepare(&simulator_url, &payment_svc::SIMULATOR_SCHEMA, migration, ground).await?;
             let checks = reachable(ground.checks.clone(), "database", &pool);
             let checks = reachable(checks, "simulator", &simulator_pool);
-            let service = parts::payment(ground, pool, simulator_pool, settings);
+            let service = parts::payment(ground, pool, simulator_pool, (settings, keys));
             service.subscribe().await?;
             let mut routes = RoutesBuilder::default();
             service.register(&mut routes);

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::figures::Figures;
+
 /// What must always hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Invariant {
@@ -25,12 +27,19 @@ pub enum Invariant {
     I9,
     /// One history.
     I10,
+    /// Nothing secret is kept.
+    I11,
+    /// The books stand as they were written.
+    I12,
 }
 
 impl Invariant {
     /// All, in their order.
-    pub const ALL: [Self; 10] =
-        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8, Self::I9, Self::I10];
+    #[rustfmt::skip]
+    pub const ALL: [Self; 12] = [
+        Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8, Self::I9, Self::I10, Self::I11,
+        Self::I12,
+    ];
 
     /// Its name.
     #[must_use]
@@ -46,6 +55,8 @@ impl Invariant {
             Self::I8 => "I8",
             Self::I9 => "I9",
             Self::I10 => "I10",
+            Self::I11 => "I11",
+            Self::I12 => "I12",
         }
     }
 
@@ -65,6 +76,8 @@ impl Invariant {
             Self::I8 => "the same key is the same order",
             Self::I9 => "no message waits for ever, and every command had an effect or is dead",
             Self::I10 => "versions rise by one without a fork, under epochs that never fall",
+            Self::I11 => "no card number, security code, token or password is stored or logged",
+            Self::I12 => "the ledger's chain of blocks is unbroken, and what it sealed is what is there",
         }
     }
 }
@@ -100,6 +113,10 @@ pub struct Report {
     pub clean: bool,
     /// Each invariant, in order.
     pub invariants: Vec<Judged>,
+    /// The last block of the ledger's chain, to be kept elsewhere: `number:hash`.
+    pub anchor: Option<String>,
+    /// What could still go wrong.
+    pub figures: Figures,
 }
 
 impl Report {

@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use super::{
     Error, Options, Progress,
+    figures::Figures,
     judge::{self, Bench},
     rows::{Attempt, Bundle, Document, Order, Posting, Reservation, Saga},
+    scope,
     sources::{Room, Snapshot, unreadable},
     tally::Tally,
 };
@@ -107,39 +109,50 @@ pub(super) fn statements() -> Vec<&'static dyn Checked> {
     all
 }
 
-/// Judges these pages, or all; those in which something looked wrong.
+/// What was seen besides violations.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Pages in which something looked wrong.
+    pub(super) strange: Vec<Page>,
+    /// Sagas that have not ended, or not long enough ago to be judged for good.
+    pub(super) unsettled: Vec<Uuid>,
+}
+
+/// Judges the sagas in these ranges.
 pub(super) async fn judge(
     snapshot: &mut Snapshot,
     bench: &Bench<'_>,
     tally: &mut Tally,
     options: &Options,
-    again: Option<Vec<Page>>,
-) -> Result<Vec<Page>, Error> {
+    (ranges, figures): (&[Page], &mut Figures),
+) -> Result<Seen, Error> {
     let room = Room::Orchestrator;
     let (of,) = COUNT.one(snapshot.at(room), ()).await.map_err(unreadable(room))?;
-    let of = u64::try_from(of).unwrap_or_default();
-    let (mut strange, mut done, mut first) = (Vec::new(), 0, Uuid::nil());
-    let mut again = again.map(Vec::into_iter);
+    let of = if *ranges == [scope::EVERYTHING] { u64::try_from(of).unwrap_or_default() } else { 0 };
+    let (mut seen, mut done) = (Seen::default(), 0);
     // What was found before belongs to no page.
     tally.take_fresh();
-    loop {
-        let page = match &mut again {
-            Some(pages) => pages.next(),
-            None if first == Uuid::max() => None,
-            None => Some((first, last(snapshot, first).await?)),
-        };
-        let Some(page) = page else { return Ok(strange) };
-        first = page.1;
-        for (id, mut bundle) in read(snapshot, page).await? {
-            bundle.id = id;
-            done += u64::from(bundle.saga.is_some());
-            judge::saga(&bundle, bench, tally);
+    for &(mut first, end) in ranges {
+        while first < end {
+            let is_one = end.as_u128() - first.as_u128() == 1;
+            let page = (first, if is_one { end } else { last(snapshot, first).await?.min(end) });
+            first = page.1;
+            for (id, mut bundle) in read(snapshot, page).await? {
+                bundle.id = id;
+                done += u64::from(bundle.saga.is_some());
+                judge::saga(&bundle, bench, tally);
+                figures.add(&bundle, bench.book);
+                if bundle.saga.is_some() && bundle.settled(&bench.rule).is_none() {
+                    seen.unsettled.push(id);
+                }
+            }
+            if tally.take_fresh() {
+                seen.strange.push(page);
+            }
+            (options.progress)(&Progress { what: "sagas", done, of });
         }
-        if tally.take_fresh() {
-            strange.push(page);
-        }
-        (options.progress)(&Progress { what: "sagas", done, of });
     }
+    Ok(seen)
 }
 
 /// Where a page that begins after `first` ends.

@@ -61,6 +61,8 @@ impl Room {
 #[derive(Clone)]
 pub struct Sources {
     urls: [String; 7],
+    /// notification-svc's, which is looked at for secrets alone.
+    letters: Option<String>,
 }
 
 impl fmt::Debug for Sources {
@@ -74,13 +76,19 @@ impl Sources {
     /// One database that holds every schema; the role must be able to read them all.
     #[must_use]
     pub fn one(url: &str) -> Self {
-        Self::of(|_| url.to_owned())
+        Self::of(|_| url.to_owned()).with_letters(url.to_owned())
+    }
+
+    /// With notification-svc's database, which is looked at for what must not stand there.
+    #[must_use]
+    pub fn with_letters(self, url: String) -> Self {
+        Self { letters: Some(url), ..self }
     }
 
     /// What `url` says for each schema.
     #[must_use]
     pub fn of(url: impl Fn(Room) -> String) -> Self {
-        Self { urls: Room::ALL.map(url) }
+        Self { urls: Room::ALL.map(url), letters: None }
     }
 }
 
@@ -88,6 +96,8 @@ impl Sources {
 pub(super) struct Snapshot {
     connections: Vec<PgConnection>,
     places: [usize; 7],
+    /// Whether one of them sees the letters.
+    has_letters: bool,
     /// When the orchestrator's was taken, by its database.
     pub(super) now: DateTime<Utc>,
 }
@@ -117,7 +127,12 @@ impl Snapshot {
         for at in 0..places.len() {
             places[at] = places[shared(at)];
         }
-        let mut snapshot = Self { connections, places, now: DateTime::UNIX_EPOCH };
+        if let Some(url) = sources.letters.as_ref().filter(|url| !sources.urls.contains(url)) {
+            let failed = |source| Error::Unreadable { schema: "notifications", source };
+            connections.push(connect(url).await.map_err(failed)?);
+        }
+        let has_letters = sources.letters.is_some();
+        let mut snapshot = Self { connections, places, has_letters, now: DateTime::UNIX_EPOCH };
         for room in Room::ALL {
             let found = HAS_SCHEMA.one(snapshot.at(room), (room.schema().to_owned(),)).await;
             if !found.map_err(unreadable(room))?.0 {
@@ -135,12 +150,32 @@ impl Snapshot {
         &mut self.connections[self.places[room as usize]]
     }
 
+    /// Every connection once, with the schema that it is named by in an error.
+    pub(super) fn connections(&mut self) -> impl Iterator<Item = (&'static str, &mut PgConnection)> {
+        let places = self.places;
+        let named =
+            move |at| places.iter().position(|place| *place == at).map(|room| Room::ALL[room].schema());
+        let all = self.connections.iter_mut().enumerate();
+        all.map(move |(at, connection)| (named(at).unwrap_or("notifications"), connection))
+    }
+
+    /// Whether the letters can be looked at.
+    pub(super) const fn has_letters(&self) -> bool {
+        self.has_letters
+    }
+
     /// Ends the transactions. That a connection breaks now changes nothing.
     pub(super) async fn close(self) {
         for connection in self.connections {
             let _ = connection.close().await;
         }
     }
+}
+
+/// A connection without a snapshot: each statement sees what has committed by then.
+pub(super) async fn glance(sources: &Sources, room: Room) -> sqlx::Result<PgConnection> {
+    let options = PgConnectOptions::from_str(&sources.urls[room as usize])?.application_name("amends-audit");
+    PgConnection::connect_with(&options).await
 }
 
 async fn connect(url: &str) -> sqlx::Result<PgConnection> {

@@ -11,12 +11,14 @@ use std::{
 
 use super::{
     Options,
+    anchor::Anchor,
+    figures::Figures,
     report::{Invariant, Judged, Listed, Report},
 };
 
 /// Which read it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+enum Pass {
     First,
     Second,
 }
@@ -41,10 +43,6 @@ impl Tally {
             information: Listed::default(),
         });
         Self { pass: Pass::First, keep, judged: judged.into(), suspects: HashSet::new(), fresh: false }
-    }
-
-    pub(super) const fn pass(&self) -> Pass {
-        self.pass
     }
 
     pub(super) fn has_suspects(&self) -> bool {
@@ -96,12 +94,13 @@ impl Tally {
         std::mem::replace(&mut self.fresh, false)
     }
 
-    pub(super) fn report(mut self, options: &Options) -> Report {
+    pub(super) fn report(mut self, options: &Options, anchor: Option<Anchor>, figures: Figures) -> Report {
         if options.acknowledged.is_none() {
             let text = "no record of acknowledged orders was given";
             self.inform_at_the_end(Invariant::I7, text);
         }
-        let mut report = Report { clean: false, invariants: self.judged };
+        let anchor = anchor.map(|anchor| anchor.to_string());
+        let mut report = Report { clean: false, invariants: self.judged, anchor, figures };
         report.clean = report.is_clean();
         report
     }
@@ -130,7 +129,12 @@ mod tests {
     use super::*;
 
     fn total(tally: Tally, invariant: Invariant) -> u64 {
-        tally.report(&Options::default()).judged(invariant).unwrap().violations.total
+        tally
+            .report(&Options::default(), None, Figures::default())
+            .judged(invariant)
+            .unwrap()
+            .violations
+            .total
     }
 
     #[test]
@@ -158,7 +162,7 @@ mod tests {
         assert!(!tally.has_suspects());
         tally.look_again();
         tally.certain(Invariant::I1, "x".into());
-        let report = tally.report(&Options::default());
+        let report = tally.report(&Options::default(), None, Figures::default());
         assert!(!report.is_clean() && !report.clean);
         assert_eq!(report.judged(Invariant::I1).unwrap().violations.total, 5);
         assert_eq!(report.violations(), ["I1: x", "I1: x"]);

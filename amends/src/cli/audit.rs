@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chassis::config::Secret;
 use clap::Args;
 
 use super::{
@@ -21,11 +20,11 @@ use super::{
     output::{Screen, Table, plain, remark},
 };
 use crate::{
-    audit::{self, Listed, Options, Progress, Report, Room, Sources},
+    audit::{self, Anchor, Listed, Options, Progress, Report, Sources},
     cluster::{self, Cluster},
     data_dir::{self, DataDir},
-    database_urls::DatabaseUrls,
-    host,
+    database_urls::ReadFrom,
+    host::{self, Usage},
     postgres::Place,
     provision,
 };
@@ -46,7 +45,8 @@ Exit codes: 0 clean, 1 an invariant is broken, 2 wrongly used, 3 something could
 Examples:
   amends audit
   amends audit --quiescent --acknowledged acknowledged.jsonl
-  amends audit --database-url postgres://auditor@db/amends --json"
+  amends audit --database-url postgres://auditor@db/amends --json | jq -r .anchor >> anchors-elsewhere
+  amends audit --anchor 17:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 )]
 pub(crate) struct Audit {
     #[command(flatten)]
@@ -63,6 +63,18 @@ pub(crate) struct Audit {
     /// How long a message may wait in an outbox
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     outbox_grace: Duration,
+    /// How long what was booked may wait to be sealed in the ledger's chain
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    seal_grace: Duration,
+    /// A block that an earlier audit named: the ledger's chain must still hold it; may be given several times
+    #[arg(long, value_name = "N:HASH")]
+    anchor: Vec<Anchor>,
+    /// A log, or a folder of them, in which no secret may stand either; may be given several times
+    #[arg(long, value_name = "FILE|FOLDER")]
+    logs: Vec<PathBuf>,
+    /// A text that must stand nowhere, neither in a database nor in a log; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    canary: Vec<String>,
     /// Show at most this many violations of each invariant
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u32,
@@ -70,16 +82,7 @@ pub(crate) struct Audit {
     #[arg(long)]
     json: bool,
     #[command(flatten, next_help_heading = "Databases")]
-    databases: Databases,
-}
-
-#[derive(Debug, Args)]
-struct Databases {
-    /// One database that holds every schema, and a role that may read them all
-    #[arg(long, value_name = "URL", hide_env_values = true)]
-    database_url: Option<Secret>,
-    #[command(flatten)]
-    urls: DatabaseUrls,
+    databases: ReadFrom,
 }
 
 /// Why there is no verdict.
@@ -101,51 +104,15 @@ impl From<audit::Error> for NoVerdict {
     }
 }
 
-impl NoVerdict {
-    fn unreadable(error: impl fmt::Display) -> Self {
-        Self::Unreadable(error.to_string())
+impl From<Usage> for NoVerdict {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(usage.to_string())
     }
 }
 
-impl Databases {
-    fn of(&self, room: Room) -> (Option<&Secret>, &'static str) {
-        match room {
-            Room::Orchestrator => {
-                (self.urls.orchestrator_database_url.as_ref(), "--orchestrator-database-url")
-            }
-            Room::Orders => (self.urls.order_database_url.as_ref(), "--order-database-url"),
-            Room::Inventory => (self.urls.inventory_database_url.as_ref(), "--inventory-database-url"),
-            Room::Risk => (self.urls.risk_database_url.as_ref(), "--risk-database-url"),
-            Room::Payments => (self.urls.payment_database_url.as_ref(), "--payment-database-url"),
-            Room::Simulator => {
-                // As payment-svc finds it.
-                let url =
-                    self.urls.simulator_database_url.as_ref().or(self.urls.payment_database_url.as_ref());
-                (url, "--simulator-database-url")
-            }
-            Room::Ledger => (self.urls.ledger_database_url.as_ref(), "--ledger-database-url"),
-        }
-    }
-
-    /// What was given; none when nothing was.
-    fn sources(&self) -> Result<Option<Sources>, NoVerdict> {
-        if let Some(url) = &self.database_url {
-            return Ok(Some(Sources::one(url.expose())));
-        }
-        let (given, missing): (Vec<_>, Vec<_>) =
-            Room::ALL.map(|room| self.of(room)).into_iter().partition(|(url, _)| url.is_some());
-        match (given.is_empty(), missing.is_empty()) {
-            (true, _) => Ok(None),
-            (false, true) => {
-                let url = |room| self.of(room).0.map(|url| url.expose().to_owned());
-                Ok(Some(Sources::of(|room| url(room).unwrap_or_default())))
-            }
-            (false, false) => {
-                let missing: Vec<_> = missing.into_iter().map(|(_, flag)| flag).collect();
-                let text = format!("databases are missing: give {} as well", missing.join(", "));
-                Err(NoVerdict::Usage(text))
-            }
-        }
+impl NoVerdict {
+    fn unreadable(error: impl fmt::Display) -> Self {
+        Self::Unreadable(error.to_string())
     }
 }
 
@@ -179,6 +146,10 @@ impl Audit {
             acknowledged: self.acknowledged.clone(),
             saga_grace: self.grace,
             outbox_grace: self.outbox_grace,
+            seal_grace: self.seal_grace,
+            anchors: self.anchor.clone(),
+            canaries: self.canary.clone(),
+            logs: self.logs.clone(),
             keep: usize::try_from(self.limit).unwrap_or(usize::MAX),
             progress: if io::stderr().is_terminal() { draw } else { |_| () },
             ..Options::default()
@@ -295,17 +266,6 @@ mod tests {
     }
 
     #[test]
-    fn databases_are_given_all_or_none() {
-        assert!(audit("x").databases.sources().unwrap().is_none());
-        assert!(audit("x --database-url postgres://h/d").databases.sources().unwrap().is_some());
-        let Err(NoVerdict::Usage(text)) = audit("x --ledger-database-url postgres://h/l").databases.sources()
-        else {
-            panic!("one of seven is not enough");
-        };
-        assert!(text.contains("--risk-database-url") && !text.contains("--ledger-database-url"), "{text}");
-    }
-
-    #[test]
     fn a_folder_without_a_store_is_no_clean_one() {
         let folder = tempfile::tempdir().unwrap();
         let line = format!("x --data-dir {}", folder.path().display());
@@ -324,7 +284,12 @@ mod tests {
             violations,
             information: Listed { total: 1, first: vec!["note".into()] },
         };
-        let report = Report { clean: false, invariants: vec![judged] };
+        let report = Report {
+            clean: false,
+            invariants: vec![judged],
+            anchor: None,
+            figures: audit::Figures::default(),
+        };
         assert_eq!(
             Shown(&report).to_string(),
             "    INVARIANT                    JUDGED  VIOLATIONS\n\

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use chassis::keyring::Keyring;
 use orchestrator::Callees;
 use sqlx::PgPool;
 
@@ -19,7 +20,7 @@ use super::{
 pub(crate) fn orchestrator(
     ground: &Ground,
     pool: PgPool,
-    settings: orchestrator::Settings,
+    (settings, keys): (orchestrator::Settings, Keyring),
     callees: Callees,
     identity: Identity,
 ) -> Result<orchestrator::Service, Error> {
@@ -28,6 +29,7 @@ pub(crate) fn orchestrator(
         bus: Arc::clone(&ground.bus),
         cache: Arc::clone(&ground.cache),
         limiter: Arc::clone(&ground.limiter),
+        keys,
         callees,
         instance: identity.instance,
         address: identity.address,
@@ -68,10 +70,15 @@ pub(crate) fn payment(
     ground: &Ground,
     pool: PgPool,
     simulator_pool: PgPool,
-    settings: payment_svc::Settings,
+    (settings, keys): (payment_svc::Settings, Keyring),
 ) -> payment_svc::Service {
-    let wiring =
-        payment_svc::Wiring { pool, simulator_pool, bus: Arc::clone(&ground.bus), stop: ground.stop.clone() };
+    let wiring = payment_svc::Wiring {
+        pool,
+        simulator_pool,
+        keys,
+        bus: Arc::clone(&ground.bus),
+        stop: ground.stop.clone(),
+    };
     payment_svc::Service::start(settings, wiring)
 }
 

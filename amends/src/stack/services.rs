@@ -6,6 +6,7 @@ use chassis::{
     bus,
     grpc::{self, Callee},
     http::Checks,
+    keyring::Keyring,
 };
 use orchestrator::Callees;
 use tonic::service::RoutesBuilder;
@@ -44,7 +45,7 @@ impl Services {
     pub(super) async fn start(
         ground: &Ground,
         databases: &Databases,
-        settings: Settings,
+        (settings, keys): (Settings, Keyring),
         identity: Identity,
     ) -> Result<Self, Error> {
         let pools = tokio::try_join!(
@@ -73,7 +74,7 @@ impl Services {
         let order = parts::order(ground, pools.0, settings.order);
         let inventory = parts::inventory(ground, pools.1, settings.inventory);
         let risk = parts::risk(ground, pools.2, settings.risk);
-        let payment = parts::payment(ground, pools.3, pools.4, settings.payment);
+        let payment = parts::payment(ground, pools.3, pools.4, (settings.payment, keys.clone()));
         let ledger = parts::ledger(ground, pools.5, settings.ledger);
         let notification = parts::notification(ground, pools.6, settings.notification);
         let callees = Callees {
@@ -83,7 +84,8 @@ impl Services {
             payment: callee(|routes| payment.register(routes)),
             ledger: callee(|routes| ledger.register(routes)),
         };
-        let orchestrator = parts::orchestrator(ground, pools.7, settings.orchestrator, callees, identity)?;
+        let orchestrator =
+            parts::orchestrator(ground, pools.7, (settings.orchestrator, keys), callees, identity)?;
         let checks = driven(checks, &orchestrator);
         Ok(Self { orchestrator, order, inventory, risk, payment, ledger, notification, checks })
     }

@@ -44,6 +44,7 @@ async fn seven_processes_make_an_order_and_make_amends_for_another() {
     let prefix = format!("t-{}.", chassis::clock::new_uuid().simple());
     let mut variables = variables().await;
     let letters = tempfile::tempdir().unwrap();
+    variables.push(("AMENDS_TOKEN_KEY".to_owned(), chassis::testbed::TOKEN_KEY.to_owned()));
     variables.push(("AMENDS_NOTIFICATION_OUTBOX_DIR".to_owned(), letters.path().display().to_string()));
     let mut servers: Vec<_> = SERVICES.iter().map(|service| start(service, &prefix, &variables)).collect();
     for (service, server) in SERVICES.iter().zip(&servers) {

@@ -2,10 +2,13 @@
 //! invariant that it breaks.
 
 mod acknowledged;
+mod chain;
 mod early;
 mod grace;
+mod secrets;
+mod since;
 mod verdict;
-mod world;
+pub(crate) mod world;
 
 use amends::audit::{self, Error, Invariant, Invariant::*, Options, Room, Sources};
 use types::PaymentId;

@@ -3,6 +3,7 @@
 
 mod alone;
 mod audit;
+mod auditor;
 mod cluster;
 mod commands;
 mod program;

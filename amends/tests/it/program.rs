@@ -139,6 +139,11 @@ impl Server {
         answer
     }
 
+    /// What it said to standard error since it was ready, once it has ended.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        self.said.iter().collect()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

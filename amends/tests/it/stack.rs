@@ -27,6 +27,7 @@ async fn options(bus: BusKind, letters: &TempDir) -> Options {
         grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         settings,
+        keys: chassis::testbed::keyring(),
         instance: chassis::clock::new_uuid(),
         give_up: Stop::new(),
     }

@@ -83,6 +83,12 @@ impl Databases {
         }
     }
 
+    /// The owner's URL of a schema's database.
+    #[must_use]
+    pub fn owner(&self, schema: &str) -> String {
+        self.owners[schema].clone()
+    }
+
     /// All of them as the auditor reads them: variable and URL.
     #[must_use]
     pub fn for_the_auditor(&self) -> Vec<(&'static str, String)> {
@@ -95,6 +101,7 @@ impl Databases {
             ("AMENDS_PAYMENT_DATABASE_URL", owner(&payment_svc::SCHEMA)),
             ("AMENDS_SIMULATOR_DATABASE_URL", owner(&payment_svc::SIMULATOR_SCHEMA)),
             ("AMENDS_LEDGER_DATABASE_URL", owner(&ledger_svc::SCHEMA)),
+            ("AMENDS_NOTIFICATION_DATABASE_URL", owner(&notification_svc::SCHEMA)),
         ]
     }
 
@@ -105,7 +112,8 @@ impl Databases {
         acknowledged: Option<PathBuf>,
         patience: Duration,
     ) -> Result<(), String> {
-        let sources = Sources::of(|room: Room| self.owners[room.schema()].clone());
+        let sources = Sources::of(|room: Room| self.owners[room.schema()].clone())
+            .with_letters(self.owners[notification_svc::SCHEMA.name].clone());
         let options = amends::audit::Options { quiescent: true, acknowledged, ..Default::default() };
         let until = Instant::now() + patience;
         loop {

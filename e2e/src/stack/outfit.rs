@@ -26,6 +26,7 @@ impl Outfit<'_> {
             ("AMENDS_AMQP_PREFIX", format!("{prefix}.")),
             ("AMENDS_REDIS_URL", self.redis.to_owned()),
             ("AMENDS_REDIS_PREFIX", format!("{prefix}:")),
+            ("AMENDS_TOKEN_KEY", chassis::testbed::TOKEN_KEY.to_owned()),
         ];
         variables.extend(self.databases.variables(member));
         match member {

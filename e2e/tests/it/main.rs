@@ -19,6 +19,7 @@ mod ownership;
 mod processes;
 mod reconnect;
 mod refusals;
+mod secrets;
 mod seeded;
 mod several;
 mod slices;

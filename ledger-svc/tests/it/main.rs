@@ -9,4 +9,5 @@ mod doors;
 mod laws;
 mod posting;
 mod reversing;
+mod sealing;
 mod suspense;

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chassis::config::Secret;
 use proto::{
     error::{self, Violation},
     order::v1::{CreateOrderRequest, OrderLine, PaymentInput, QuoteItem, QuoteLine, payment_input::Method},
 };
 use sha2::{Digest as _, Sha256};
 use tonic::{Status, metadata::MetadataMap};
-use types::{Currency, IdempotencyKey, PartyId, Sku};
+use types::{Currency, IdempotencyKey, PartyId, Sku, card::holds_card_number};
 
 /// Lines in an order at most.
 pub(super) const MAX_LINES: usize = 100;
@@ -25,7 +26,7 @@ pub(super) struct Checked {
     pub merchant: PartyId,
     pub currency: Currency,
     pub lines: Vec<OrderLine>,
-    pub card_token: String,
+    pub card_token: Secret,
     pub metadata: BTreeMap<String, String>,
     pub key: Option<String>,
     pub wait: Option<Duration>,
@@ -36,6 +37,7 @@ pub(super) struct Checked {
 pub(super) fn check(headers: &MetadataMap, request: CreateOrderRequest) -> Result<Checked, Status> {
     let mut wrong = Vec::new();
     let key = key(headers, &request.request_id, &mut wrong);
+    refuse_cards(&request, key.as_deref(), &mut wrong);
     let customer = parse::<PartyId>("customer_id", &request.customer_id, &mut wrong);
     let merchant = parse::<PartyId>("merchant_id", &request.merchant_id, &mut wrong);
     let currency: Option<Currency> = match request.currency_code.parse() {
@@ -55,7 +57,8 @@ pub(super) fn check(headers: &MetadataMap, request: CreateOrderRequest) -> Resul
         return Err(error::invalid_fields(wrong));
     };
     let metadata: BTreeMap<String, String> = request.metadata.into_iter().collect();
-    let fingerprint = fingerprint(&customer, &merchant, currency, &request.lines, &card_token, &metadata);
+    let fingerprint =
+        fingerprint(&customer, &merchant, currency, &request.lines, card_token.expose(), &metadata);
     Ok(Checked {
         customer,
         merchant,
@@ -129,21 +132,41 @@ fn check_lines(lines: &[OrderLine], currency: Option<Currency>, wrong: &mut Vec<
     }
 }
 
-fn token(payment: Option<&PaymentInput>, wrong: &mut Vec<Violation>) -> String {
+fn token(payment: Option<&PaymentInput>, wrong: &mut Vec<Violation>) -> Secret {
     let Some(Method::Card(card)) = payment.and_then(|p| p.method.as_ref()) else {
         wrong.push(Violation::new("payment", "REQUIRED", "must name a method"));
-        return String::new();
+        return Secret::from(String::new());
     };
     let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let digits = card.token.chars().filter(char::is_ascii_digit).count();
     if card.token.is_empty() || card.token.len() > 64 || !card.token.chars().all(is_token) {
         let says = "must be a provider's token: 1 to 64 letters, digits, '_', '-'";
         wrong.push(Violation::new("payment.card.token", "MALFORMED", says));
-    } else if digits == card.token.len() && (12..=19).contains(&digits) {
+    } else if digits == card.token.len() && (12..=19).contains(&digits)
+        || holds_card_number(card.token.as_bytes())
+    {
         let says = "looks like a card number: send the provider's token of it, and never the number";
         wrong.push(Violation::new("payment.card.token", "CARD_NUMBER", says));
     }
-    card.token.clone()
+    Secret::from(card.token.clone())
+}
+
+/// A card number is refused wherever it is written, so that it is neither stored nor passed on. It is not repeated.
+fn refuse_cards(request: &CreateOrderRequest, key: Option<&str>, wrong: &mut Vec<Violation>) {
+    let texts = [
+        ("customer_id", request.customer_id.as_str()),
+        ("merchant_id", &request.merchant_id),
+        ("request_id", key.unwrap_or_default()),
+    ];
+    let skus = request.lines.iter().map(|line| ("lines", line.sku.as_str()));
+    let metadata = request.metadata.iter().flat_map(|(name, value)| [name, value]);
+    let metadata = metadata.map(|text| ("metadata", text.as_str()));
+    for (field, text) in texts.into_iter().chain(skus).chain(metadata) {
+        if holds_card_number(text.as_bytes()) {
+            let says = "holds what looks like a card number: never send one, only the provider's token of it";
+            wrong.push(Violation::new(field, "CARD_NUMBER", says));
+        }
+    }
 }
 
 fn check_metadata(metadata: &std::collections::HashMap<String, String>, wrong: &mut Vec<Violation>) {
@@ -264,7 +287,7 @@ mod tests {
     #[test]
     fn bad_fields_are_named() {
         type Change = fn(&mut CreateOrderRequest);
-        let cases: [(&str, Change); 14] = [
+        let cases: [(&str, Change); 19] = [
             ("lines must not be empty", |r| r.lines.clear()),
             ("lines[0].quantity must be at least 1", |r| r.lines[0].quantity = 0),
             ("lines[0].quantity must be at least 1", |r| r.lines[0].quantity = -5),
@@ -280,6 +303,17 @@ mod tests {
                     method: Some(Method::Card(Card { token: "4111111111111111".into() })),
                 });
             }),
+            ("payment.card.token looks like a card number", |r| {
+                r.payment = Some(PaymentInput {
+                    method: Some(Method::Card(Card { token: "4111-1111-1111-1111".into() })),
+                });
+            }),
+            ("customer_id holds what looks like a card", |r| r.customer_id = "4111111111111111".into()),
+            ("merchant_id holds what looks like a card", |r| r.merchant_id = "5555555555554444".into()),
+            ("request_id holds what looks like a card", |r| r.request_id = "378282246310005".into()),
+            ("metadata holds what looks like a card", |r| {
+                r.metadata = [("note".to_owned(), "pay 4111 1111 1111 1111 now".to_owned())].into();
+            }),
             ("metadata[x] must be at most 256", |r| r.metadata = [("x".to_owned(), "\0".to_owned())].into()),
             ("wait must be 0 to 30 s", |r| r.wait = Some(prost_types::Duration { seconds: 31, nanos: 0 })),
             ("request_id must have at most 255", |r| r.request_id = "x".repeat(256)),
@@ -288,6 +322,8 @@ mod tests {
             let status = checked(change).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
             assert!(status.message().starts_with(expected), "{} / {expected}", status.message());
+            let shown = format!("{status:?}");
+            assert!(!["1111", "4444", "10005"].iter().any(|part| shown.contains(part)), "{shown}");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use chassis::seeded::{Bug, is};
+use chassis::{
+    keyring::Keyring,
+    seeded::{Bug, is},
+};
 use futures_util::Stream;
 use prost::Message as _;
 use proto::{
@@ -319,7 +322,7 @@ impl Doors {
         let owned = self.owned.shards();
         let own = (!owned.is_empty()).then(|| owned[rand::random_range(0..owned.len())]);
         let (shard, epoch) = own.unwrap_or_else(|| (rand::random_range(0..16), 0));
-        let start = new_start(kind.as_ref(), &checked, quoted, order, shard, epoch)?;
+        let start = new_start((kind.as_ref(), &self.keys), &checked, quoted, order, shard, epoch)?;
         let fresh = Fresh {
             saga: order.saga(),
             shard,
@@ -413,7 +416,7 @@ impl Doors {
 }
 
 fn new_start(
-    kind: &dyn Kind,
+    (kind, keys): (&dyn Kind, &Keyring),
     checked: &Checked,
     quoted: Quoted,
     order: OrderId,
@@ -439,7 +442,7 @@ fn new_start(
         subtotal: quoted.subtotal_minor,
         tax: quoted.tax_minor,
         total: quoted.total_minor,
-        card_token: checked.card_token.clone(),
+        card_token: keys.encrypt(order.uuid().as_bytes(), checked.card_token.expose()),
         metadata: checked.metadata.clone(),
         accepted_at: at,
     };

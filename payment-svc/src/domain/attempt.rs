@@ -80,16 +80,16 @@ pub struct Business {
 }
 
 impl Business {
-    /// What was asked, for the barrier.
+    /// What was asked, for the barrier: with the token as it was sent, which is not always how it is stored.
     #[must_use]
-    pub fn hash(&self) -> Vec<u8> {
+    pub fn hash(&self, token: &str) -> Vec<u8> {
         RequestHash::new(1)
             .field("order", self.order.uuid().as_bytes())
             .field("customer", self.customer.as_str().as_bytes())
             .field("merchant", self.merchant.as_str().as_bytes())
             .field("amount", &self.amount.minor.to_be_bytes())
             .field("currency", self.amount.currency.as_str().as_bytes())
-            .field("card", self.token.as_ref().map_or("", Token::reveal).as_bytes())
+            .field("card", token.as_bytes())
             .finish()
     }
 }

@@ -2,6 +2,8 @@
 
 use proto::step::{Answer, step_answer};
 
+use types::SagaId;
+
 use super::world::{CHARGED, NOTHING, World, eventually, new_saga, payment, settings};
 
 fn reason<D: std::fmt::Debug>(answer: &Answer<D>) -> &str {
@@ -140,4 +142,60 @@ async fn no_token_stays_behind() {
     .await
     .unwrap();
     assert!(!text.contains("tok_"), "{text}");
+}
+
+/// What is stored of a token.
+async fn stored(world: &World, saga: SagaId) -> Option<String> {
+    sqlx::query_scalar("select token from payments.attempt where saga_id = $1")
+        .bind(saga.uuid())
+        .fetch_one(&mut world.connect().await)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_stored_encrypted_and_only_the_provider_reads_it() {
+    let (world, process) = World::with_one().await;
+    // As the release before sends it, and as this one does.
+    for is_encrypted in [false, true] {
+        let saga = new_saga();
+        let sent = |token: &str| match is_encrypted {
+            true => chassis::testbed::keyring().encrypt(saga.order().uuid().as_bytes(), token),
+            false => token.to_owned(),
+        };
+        process.charge(saga, &sent("tok_timeout_before")).await;
+        let kept = stored(&world, saga).await.expect("it may have to be sent again");
+        assert!(kept.starts_with("enc1.test.") && !kept.contains("tok_"), "{kept}");
+        world.eventually_state(saga, "SUCCEEDED").await;
+        assert_eq!((stored(&world, saga).await, world.book(saga).await), (None, CHARGED));
+        let again = process.charge(saga, &sent("tok_timeout_before")).await;
+        assert!(matches!(again, Answer::Done(_)), "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_charge_that_the_release_before_began_is_sent_again() {
+    let (world, process) = World::with_one().await;
+    let saga = new_saga();
+    process.charge(saga, "tok_timeout_before").await;
+    sqlx::query(
+        "update payments.attempt set token = 'tok_timeout_before' where saga_id = $1 and token is not null",
+    )
+    .bind(saga.uuid())
+    .execute(&mut world.connect().await)
+    .await
+    .unwrap();
+    world.eventually_state(saga, "SUCCEEDED").await;
+    assert_eq!(world.book(saga).await, CHARGED);
+}
+
+#[tokio::test]
+async fn a_token_that_was_made_for_another_order_is_turned_away() {
+    let (world, process) = World::with_one().await;
+    let saga = new_saga();
+    let other = chassis::testbed::keyring().encrypt(new_saga().order().uuid().as_bytes(), "tok_approve");
+    let answer = process.charge(saga, &other).await;
+    let Answer::TurnedAway(away) = &answer else { panic!("{answer:?}") };
+    assert!(away.message.contains("does not open"), "{away:?}");
+    assert_eq!(world.book(saga).await, NOTHING);
 }

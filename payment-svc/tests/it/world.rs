@@ -105,6 +105,7 @@ impl World {
         let wiring = Wiring {
             pool: self.database.pool(&SCHEMA).await,
             simulator_pool: self.database.pool(&SIMULATOR_SCHEMA).await,
+            keys: chassis::testbed::keyring(),
             bus: Arc::clone(&bus) as Arc<dyn Bus>,
             stop: stop.clone(),
         };

@@ -169,7 +169,7 @@ fn read(item: &ChargeItem) -> Result<Charge, String> {
         amount: Money::try_from(amount).map_err(|e| format!("amount: {e}"))?,
         token: Some(card.token.parse().map_err(|e| format!("card.token: {e}"))?),
     };
-    Ok(Charge { key: header.key, hash: business.hash(), business })
+    Ok(Charge { key: header.key, hash: business.hash(&card.token), business })
 }
 
 enum Begun {

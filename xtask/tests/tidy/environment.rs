@@ -14,9 +14,15 @@ const SAMPLE: &str = ".env.sample";
 const COMPOSE: &str = "docker-compose.yml";
 
 /// What has no place in a container: its folders are volumes, its schemas are made by `provision`, its store is empty,
-/// and whoever asks from inside asks the process beside.
-const NOT_IN_CONTAINERS: [&str; 5] =
-    ["AMENDS_DATA_DIR", "AMENDS_MIGRATE", "AMENDS_NO_DEMO", "AMENDS_POSTGRES_BIN", "AMENDS_SERVER"];
+/// its auditor is a service of its own, and whoever asks from inside asks the process beside.
+const NOT_IN_CONTAINERS: [&str; 6] = [
+    "AMENDS_DATA_DIR",
+    "AMENDS_MIGRATE",
+    "AMENDS_NO_AUDIT",
+    "AMENDS_NO_DEMO",
+    "AMENDS_POSTGRES_BIN",
+    "AMENDS_SERVER",
+];
 
 #[test]
 fn the_sample_lists_every_variable_and_no_other() {

@@ -9,13 +9,14 @@ use orchestrator::{
     journal::Recorded,
     saga::{Event, Outcome},
 };
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool};
 use types::{OrderId, PaymentId, SagaId, StepName};
 use uuid::Uuid;
 
 pub(crate) struct World {
     pub(crate) database: TestDatabase,
     connection: PgConnection,
+    ledger: PgPool,
     /// One order of each end.
     pub(crate) completed: Uuid,
     pub(crate) refused: Uuid,
@@ -51,13 +52,16 @@ impl World {
             payment_svc::SCHEMA,
             payment_svc::SIMULATOR_SCHEMA,
             ledger_svc::SCHEMA,
+            notification_svc::SCHEMA,
         ];
         let database = TestDatabase::create(&schemas).await;
         let connection = database.connect().await;
+        let ledger = database.pool(&ledger_svc::SCHEMA).await;
         let nobody = Uuid::nil();
         let mut world = Self {
             database,
             connection,
+            ledger,
             completed: nobody,
             refused: nobody,
             refunded: nobody,
@@ -113,7 +117,55 @@ impl World {
         self.reservation(id, way).await;
         self.payment(id, way).await;
         self.books(id, way).await;
+        self.seal().await;
         id
+    }
+
+    /// One more that was completed.
+    pub(crate) async fn another(&mut self) -> Uuid {
+        self.order(Way::Completed).await
+    }
+
+    /// As ledger-svc's sealer leaves it. What other tests of the same server have under way holds it up.
+    pub(crate) async fn seal(&mut self) {
+        let open = "select (select count(*) from ledger.transaction) - coalesce(sum(transactions), 0)::bigint from ledger.block";
+        let begin = tokio::time::Instant::now();
+        loop {
+            ledger_svc::seal(&self.ledger).await.unwrap();
+            let (open,): (i64,) = sqlx::query_as(open).fetch_one(&mut self.connection).await.unwrap();
+            if open == 0 {
+                return;
+            }
+            assert!(begin.elapsed().as_secs() < 60, "{open} transactions cannot be sealed");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Gives an order an id of the year 2020, everywhere but in what is sealed.
+    pub(crate) async fn age(&mut self, order: Uuid) -> Uuid {
+        let old = Uuid::from_u128((order.as_u128() & (u128::MAX >> 48)) | (0x016f_5e66_e800 << 80));
+        let tables = [
+            "orchestrator.saga",
+            "orchestrator.journal",
+            "orders.document",
+            "inventory.reservation",
+            "payments.attempt",
+        ];
+        for table in tables {
+            self.run(&format!("update {table} set saga_id = '{old}' where saga_id = '{order}'")).await;
+        }
+        for table in ["orchestrator.\"order\"", "orchestrator.idempotency_key"] {
+            self.run(&format!("update {table} set order_id = '{old}' where order_id = '{order}'")).await;
+        }
+        self.run(&format!(
+            "update payments.attempt set payment_id = '{}' where saga_id = '{old}'",
+            payment(old)
+        ))
+        .await;
+        let lines = format!("update ledger.transaction set saga_id = '{old}' where saga_id = '{order}'");
+        self.run(&format!("{lines}; delete from ledger.block")).await;
+        self.seal().await;
+        old
     }
 
     async fn orchestrator(&mut self, id: Uuid, way: Way) {

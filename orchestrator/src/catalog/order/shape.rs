@@ -23,7 +23,7 @@ pub struct Input {
     pub tax: i64,
     /// Minor units.
     pub total: i64,
-    /// The provider's token of the card.
+    /// The provider's token of the card, encrypted; in what the release before wrote, plain.
     pub card_token: String,
     /// The customer's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
