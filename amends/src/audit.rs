@@ -27,6 +27,7 @@ use std::{path::PathBuf, time::Duration};
 use chassis::sql::Checked;
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub(crate) use self::keys::acknowledged;
 pub use self::{
     report::{Invariant, Judged, Listed, Report},
     sources::{Room, Sources},

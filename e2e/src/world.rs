@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     Spec, eventually, eventually_within,
-    meddle::{DoubledBus, Meddling, Record, meddle},
+    meddle::{DoubledBus, HangingBus, Meddling, Record, meddle},
     node::{self, Kind, Node},
 };
 
@@ -47,6 +47,7 @@ pub struct Ground {
     local: Arc<LocalBus>,
     amqp: Option<String>,
     doubled: bool,
+    hanging: Option<Record>,
 }
 
 impl Ground {
@@ -66,7 +67,11 @@ impl Ground {
                 Arc::new(bus.await.unwrap())
             }
         };
-        if self.doubled { Arc::new(DoubledBus(bus)) } else { bus }
+        match (&self.hanging, self.doubled) {
+            (Some(record), _) => Arc::new(HangingBus(bus, record.clone())),
+            (None, true) => Arc::new(DoubledBus(bus)),
+            (None, false) => bus,
+        }
     }
 }
 
@@ -77,6 +82,7 @@ pub struct Builder {
     pub settings: amends::stack::Settings,
     meddling: Option<(Meddling, Record)>,
     doubled: bool,
+    hanging: Option<Record>,
 }
 
 impl Builder {
@@ -92,7 +98,7 @@ impl Builder {
         settings.orchestrator.answer_after = Duration::from_secs(10);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
         settings.notification.notification_outbox_dir = outbox;
-        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false }
+        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false, hanging: None }
     }
 
     #[must_use]
@@ -115,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// Whoever hands a message over hangs up once before it is handled to its end.
+    #[must_use]
+    pub fn hanging(mut self, record: &Record) -> Self {
+        self.hanging = Some(record.clone());
+        self
+    }
+
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut amends::stack::Settings)) -> Self {
         change(&mut self.settings);
@@ -130,6 +143,7 @@ impl Builder {
             local: Arc::new(LocalBus::new()),
             amqp,
             doubled: self.doubled,
+            hanging: self.hanging,
         };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {
@@ -185,6 +199,10 @@ impl World {
 
     fn callees(&self) -> Callees {
         let callee = |kind| match &self.meddling {
+            // Without a network, a call that is dropped is dropped at its handler.
+            Some((Meddling::HangUp, record)) => {
+                meddle(self.node(kind).inside.clone(), Meddling::HangUp, record.clone())
+            }
             Some((meddling, record)) => meddle(self.callee(kind), *meddling, record.clone()),
             None => self.callee(kind),
         };
@@ -201,6 +219,23 @@ impl World {
     #[must_use]
     pub fn address(&self, kind: Kind) -> SocketAddr {
         self.addresses[&kind]
+    }
+
+    /// A participant that runs.
+    #[must_use]
+    pub fn node(&self, kind: Kind) -> &Node {
+        &self.nodes[&kind]
+    }
+
+    /// All pools, and whose they are.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(String, &sqlx::PgPool)> {
+        let participants = self.nodes.iter().map(|(kind, node)| (format!("{kind:?}"), node));
+        let orchestrators = self.orchestrators.iter().map(|one| ("Orchestrator".to_owned(), &one.node));
+        participants
+            .chain(orchestrators)
+            .flat_map(|(name, node)| node.pools.iter().map(move |p| (name.clone(), p)))
+            .collect()
     }
 
     /// A participant, over the network.

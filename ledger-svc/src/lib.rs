@@ -10,6 +10,8 @@
 mod commands;
 mod consumer;
 pub mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod store;
 mod wire;

@@ -34,7 +34,7 @@ impl Handler for Replies {
     }
 }
 
-fn read(message: &Message) -> Result<Signal, String> {
+pub(crate) fn read(message: &Message) -> Result<Signal, String> {
     match message.kind.as_str() {
         STEP_ANSWER => {
             let answer = StepAnswer::decode(message.body.as_slice()).map_err(|e| e.to_string())?;

@@ -7,6 +7,8 @@
 pub mod api;
 pub mod catalog;
 mod compensation;
+#[doc(hidden)]
+pub mod doors;
 mod driver;
 mod hub;
 pub mod journal;

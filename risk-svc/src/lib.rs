@@ -16,6 +16,8 @@ mod commands;
 mod consumer;
 mod deadline;
 mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod store;
 mod wire;

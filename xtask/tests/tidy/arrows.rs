@@ -12,7 +12,7 @@ use crate::house;
 
 const DOMAIN: &[&str] = &["types", "proto", "chassis"];
 
-/// Crate and what it may depend on. `*-svc`, `e2e` and crates of others are in [`may_depend_on`].
+/// Crate and what it may depend on. `*-svc`, `e2e`, `fuzz` and crates of others are in [`may_depend_on`].
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("proto", &["types"]),
@@ -29,7 +29,11 @@ const PARTS: &[&str] = &["types", "proto", "chassis", "orchestrator", "gateway"]
 /// `None`: this crate is not in the table.
 fn may_depend_on(from: &str, to: &str) -> Option<bool> {
     if from == "e2e" {
-        return Some(to != "xtask");
+        return Some(!["xtask", "fuzz"].contains(&to));
+    }
+    // It knocks at every door.
+    if from == "fuzz" {
+        return Some(!["xtask", "e2e"].contains(&to));
     }
     if from == "amends" {
         return Some(PARTS.contains(&to) || to.ends_with("-svc"));
@@ -105,11 +109,18 @@ fn the_table_knows_the_forbidden_arrows() {
         ("amends", "xtask"),
         ("bench", "amends"),
         ("xtask", "types"),
+        ("e2e", "fuzz"),
+        ("fuzz", "e2e"),
     ] {
         assert_eq!(may_depend_on(from, to), Some(false), "{from} → {to}");
     }
-    for (from, to) in [("proto", "types"), ("amends", "risk-svc"), ("e2e", "amends"), ("risk-svc", "chassis")]
-    {
+    for (from, to) in [
+        ("proto", "types"),
+        ("amends", "risk-svc"),
+        ("e2e", "amends"),
+        ("fuzz", "amends"),
+        ("risk-svc", "chassis"),
+    ] {
         assert_eq!(may_depend_on(from, to), Some(true), "{from} → {to}");
     }
     assert_eq!(may_depend_on("shipping", "types"), None);
