@@ -34,6 +34,7 @@ use std::{path::PathBuf, time::Duration};
 use chassis::sql::Checked;
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub(crate) use self::keys::acknowledged;
 pub use self::{
     anchor::{Anchor, NoAnchor},
     figures::Figures,

@@ -14,6 +14,8 @@ pub mod cluster;
 pub mod data_dir;
 mod database_urls;
 pub mod demo;
+#[doc(hidden)]
+pub mod doors;
 mod health;
 mod host;
 mod owner;

@@ -149,7 +149,8 @@ impl Message {
         let mut headers = self.headers.clone();
         headers.insert(header::COMMAND_ID.into(), self.id.to_string());
         headers.insert(header::REASON.into(), reason.chars().take(500).collect());
-        headers.insert(header::ATTEMPTS.into(), (self.attempt + 1).to_string());
+        // A stranger may say that it was tried as often as can be counted.
+        headers.insert(header::ATTEMPTS.into(), self.attempt.saturating_add(1).to_string());
         Self {
             id: Uuid::new_v5(&self.id, b"dead"),
             exchange: Exchange::Replies,
@@ -347,6 +348,13 @@ pub enum Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_was_tried_as_often_as_can_be_counted_still_has_a_notice() {
+        let mut message = Message::new(Exchange::Commands, "inventory", "k", "s", Vec::new());
+        message.attempt = u32::MAX;
+        assert_eq!(message.dead_notice("why").headers[header::ATTEMPTS], u32::MAX.to_string());
+    }
 
     #[test]
     fn topics_match_as_in_amqp() {

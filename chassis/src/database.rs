@@ -18,6 +18,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use self::bound::{to_its_end, within};
 pub use self::{bound::in_time, waiting::patiently};
 use crate::{crash, stop::Stop};
 
@@ -261,7 +262,7 @@ pub async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Trouble>
 /// # Errors
 /// [`Trouble::Away`] when the connection is gone: nothing was begun.
 pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, Trouble> {
-    in_time(connection.begin()).await.map_err(Trouble::before)
+    in_time(to_its_end(connection.begin())).await.map_err(Trouble::before)
 }
 
 /// Begins a transaction on a connection of the pool.
@@ -269,10 +270,8 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
 /// # Errors
 /// As [`begin`].
 pub async fn begin_on(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Trouble> {
-    // Most of it is waiting for a place in the pool, which says nothing about the network. A BEGIN that hangs goes back
-    // with its connection, and is found out there.
-    let late = |_| Trouble::Away(format!("no connection within {SOON:?}"));
-    tokio::time::timeout(SOON, pool.begin()).await.map_err(late)?.map_err(Trouble::before)
+    let connection = acquire(pool).await?;
+    within(SOON, to_its_end(Transaction::begin(connection, None))).await.map_err(Trouble::before)
 }
 
 /// Commits.

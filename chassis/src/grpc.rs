@@ -109,7 +109,7 @@ pub async fn serve_leaving(
     let names: Vec<&'static str> = services.to_vec();
     Server::builder()
         .layer(TracedLayer::new(Some(services)))
-        .layer(MapResponseLayer::new(name_oversize))
+        .layer(MapResponseLayer::new(name_unreadable))
         .max_concurrent_streams(1024)
         .http2_max_pending_accept_reset_streams(Some(64))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
@@ -128,14 +128,29 @@ pub async fn serve_leaving(
     Ok(())
 }
 
-/// tonic calls a message above the limit OUT_OF_RANGE; to whoever sent it, it is an invalid argument.
-fn name_oversize(response: Response<Body>) -> Response<Body> {
+/// How tonic begins to say that a request cannot be read.
+const UNREADABLE: [&str; 5] = [
+    "failed to decode Protobuf message",
+    "protocol error: received message with",
+    "Missing request message",
+    "Unexpected EOF decoding stream",
+    "Error decompressing",
+];
+
+/// What tonic says of a request that it could not even hand over, as gRPC has it: OUT_OF_RANGE above the limit, INTERNAL
+/// for what cannot be decoded. To whoever sent it, both are an invalid argument; to whoever watches us, no failure of ours.
+fn name_unreadable(response: Response<Body>) -> Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    if status.code() != Code::OutOfRange || !status.message().contains("message length too large") {
-        return response;
-    }
-    let mut details =
-        ErrorDetails::with_error_info("MESSAGE_TOO_LARGE", "amends", std::collections::HashMap::new());
-    details.add_bad_request_violation("(message)", status.message());
-    Status::with_error_details(Code::InvalidArgument, status.message(), details).into_http()
+    let says = status.message();
+    let reason = match status.code() {
+        Code::OutOfRange if says.contains("message length too large") => "MESSAGE_TOO_LARGE",
+        // A handler's own INTERNAL has details.
+        Code::Internal if status.details().is_empty() && UNREADABLE.iter().any(|u| says.starts_with(u)) => {
+            "MALFORMED_MESSAGE"
+        }
+        _ => return response,
+    };
+    let mut details = ErrorDetails::with_error_info(reason, "amends", std::collections::HashMap::new());
+    details.add_bad_request_violation("(message)", says);
+    Status::with_error_details(Code::InvalidArgument, says, details).into_http()
 }

@@ -15,6 +15,8 @@ use prost::Message as _;
 use tonic::{Status, body::Body};
 use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
 
+use crate::doors::drops::{HangUp, Until};
+
 /// What is done to calls of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meddling {
@@ -24,6 +26,8 @@ pub enum Meddling {
     LoseFirstAnswer,
     /// The first call of each method never arrives.
     LoseFirstCall,
+    /// Each call is made twice, and the first time the caller hangs up, one wait later than the time before.
+    HangUp,
     /// Nothing; but how many items each booking had is noted.
     Watch,
 }
@@ -38,6 +42,23 @@ impl Record {
         let count = counts.entry(method.to_owned()).or_default();
         *count += 1;
         *count
+    }
+
+    /// Where the next caller of this hangs up.
+    fn next_hang_up(&self, what: &str) -> HangUp {
+        // Further than any handler waits is as good as not at all.
+        HangUp::nth((self.count(what) - 1) % 16)
+    }
+
+    /// Whether the caller hung up in time.
+    fn note_hang_up(&self, what: &str, hung_up: bool) {
+        self.count(&format!("{what}: {}", if hung_up { "hung up" } else { "was through" }));
+    }
+
+    /// How often this was done.
+    #[must_use]
+    pub fn times(&self, what: &str) -> usize {
+        self.0.lock().unwrap().get(what).copied().unwrap_or_default()
     }
 
     fn note(&self, method: &str, body: &[u8]) {
@@ -103,6 +124,18 @@ pub(crate) fn meddle(callee: Callee, meddling: Meddling, record: Record) -> Call
                     let _ = first.into_body().collect().await;
                     send(callee, parts, body).await?
                 }
+                Meddling::HangUp => {
+                    let hang_up = record.next_hang_up(&format!("{path} dropped"));
+                    let (first, its_parts, its_body) = (callee.clone(), parts.clone(), body.clone());
+                    let call = async move {
+                        if let Ok(answer) = send(first, its_parts, its_body).await {
+                            let _ = answer.into_body().collect().await;
+                        }
+                    };
+                    let brought = Until::new(call, hang_up).await;
+                    record.note_hang_up(&path, brought.is_none());
+                    send(callee, parts, body).await?
+                }
                 Meddling::LoseFirstCall | Meddling::LoseFirstAnswer | Meddling::Watch => {
                     send(callee, parts, body).await?
                 }
@@ -118,6 +151,26 @@ pub(crate) struct DoubledBus(pub(crate) Arc<dyn Bus>);
 impl Bus for DoubledBus {
     async fn publish(&self, messages: &[Message]) -> Vec<Published> {
         self.0.publish(messages).await;
+        self.0.publish(messages).await
+    }
+
+    async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error> {
+        self.0.subscribe(queue, handler).await
+    }
+}
+
+/// A bus on which whoever hands a message over hangs up in the middle, one wait later each time, and then hands it over.
+pub(crate) struct HangingBus(pub(crate) Arc<dyn Bus>, pub(crate) Record);
+
+#[async_trait]
+impl Bus for HangingBus {
+    async fn publish(&self, messages: &[Message]) -> Vec<Published> {
+        for message in messages {
+            let what = format!("{} for {}", message.kind, message.routing_key);
+            let hang_up = self.1.next_hang_up(&format!("{what} dropped"));
+            let brought = Until::new(self.0.publish(std::slice::from_ref(message)), hang_up).await;
+            self.1.note_hang_up(&what, brought.is_none());
+        }
         self.0.publish(messages).await
     }
 

@@ -3,7 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chassis::{
-    bus::Bus, cache::LocalCache, database, grpc, limiter::LocalLimiter, stop::Stop, testbed::keyring,
+    bus::Bus,
+    cache::LocalCache,
+    database,
+    grpc::{self, Callee},
+    limiter::LocalLimiter,
+    stop::Stop,
+    testbed::keyring,
 };
 use orchestrator::Callees;
 use sqlx::PgPool;
@@ -33,6 +39,9 @@ impl Kind {
 pub struct Node {
     pub address: SocketAddr,
     pub stop: Stop,
+    /// The same doors without a network.
+    pub inside: Callee,
+    pub pools: Vec<PgPool>,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -69,73 +78,90 @@ async fn pool_at(url: String, schema: &database::Schema, stop: &Stop) -> PgPool 
     database::open(&options, stop).await.unwrap()
 }
 
-fn serve(routes: RoutesBuilder, names: &'static [&'static str], listener: TcpListener, stop: Stop) -> Node {
+/// What a service brings to be served.
+struct Served {
+    routes: RoutesBuilder,
+    inside: Callee,
+    names: &'static [&'static str],
+    pools: Vec<PgPool>,
+}
+
+impl Served {
+    fn of(register: impl Fn(&mut RoutesBuilder), names: &'static [&'static str], pools: Vec<PgPool>) -> Self {
+        let [mut routes, mut inside] = [RoutesBuilder::default(), RoutesBuilder::default()];
+        register(&mut routes);
+        register(&mut inside);
+        Self { routes, inside: grpc::local(inside.routes()), names, pools }
+    }
+}
+
+fn serve(served: Served, listener: TcpListener, stop: Stop) -> Node {
+    let Served { routes, inside, names, pools } = served;
     let address = listener.local_addr().unwrap();
     let serving = stop.clone();
     let served = tokio::spawn(async move {
         grpc::serve(routes, proto::DESCRIPTORS, names, listener, &serving).await.unwrap();
     });
-    Node { address, stop, served }
+    Node { address, stop, inside, pools, served }
 }
 
 /// Starts a participant.
 pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAddr>) -> Node {
     let stop = Stop::new();
-    let mut routes = RoutesBuilder::default();
     let bus = ground.bus(&stop).await;
-    let names = match kind {
+    let served = match kind {
         Kind::Order => {
             let pool = pool(ground, &order_svc::SCHEMA, &stop).await;
+            let pools = vec![pool.clone()];
             let wiring = order_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = order_svc::Service::start(ground.settings.order.clone(), wiring);
-            service.register(&mut routes);
             service.subscribe().await.unwrap();
-            order_svc::Service::NAMES
+            Served::of(|routes| service.register(routes), order_svc::Service::NAMES, pools)
         }
         Kind::Inventory => {
             let pool = pool(ground, &inventory_svc::SCHEMA, &stop).await;
+            let pools = vec![pool.clone()];
             let wiring = inventory_svc::Wiring { pool, bus, cache: cache(), stop: stop.clone() };
             let service = inventory_svc::Service::start(ground.settings.inventory.clone(), wiring);
-            service.register(&mut routes);
             service.subscribe().await.unwrap();
-            inventory_svc::Service::NAMES
+            Served::of(|routes| service.register(routes), inventory_svc::Service::NAMES, pools)
         }
         Kind::Risk => {
             let pool = pool(ground, &risk_svc::SCHEMA, &stop).await;
+            let pools = vec![pool.clone()];
             let wiring = risk_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = risk_svc::Service::start(ground.settings.risk.clone(), wiring);
-            service.register(&mut routes);
             service.subscribe().await.unwrap();
-            risk_svc::Service::NAMES
+            Served::of(|routes| service.register(routes), risk_svc::Service::NAMES, pools)
         }
         Kind::Payment => {
             let simulator_pool = pool(ground, &payment_svc::SIMULATOR_SCHEMA, &stop).await;
             let pool = pool(ground, &payment_svc::SCHEMA, &stop).await;
+            let pools = vec![pool.clone(), simulator_pool.clone()];
             let wiring =
                 payment_svc::Wiring { pool, simulator_pool, keys: keyring(), bus, stop: stop.clone() };
             let service = payment_svc::Service::start(ground.settings.payment.clone(), wiring);
-            service.register(&mut routes);
             service.subscribe().await.unwrap();
-            payment_svc::Service::NAMES
+            Served::of(|routes| service.register(routes), payment_svc::Service::NAMES, pools)
         }
         Kind::Ledger => {
             let pool = pool(ground, &ledger_svc::SCHEMA, &stop).await;
+            let pools = vec![pool.clone()];
             let wiring = ledger_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = ledger_svc::Service::start(ground.settings.ledger.clone(), wiring);
-            service.register(&mut routes);
             service.subscribe().await.unwrap();
-            ledger_svc::Service::NAMES
+            Served::of(|routes| service.register(routes), ledger_svc::Service::NAMES, pools)
         }
         Kind::Notification => {
             let pool = pool(ground, &notification_svc::SCHEMA, &stop).await;
+            let pools = vec![pool.clone()];
             let wiring = notification_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = notification_svc::Service::start(ground.settings.notification.clone(), wiring);
-            service.register(&mut routes);
             service.subscribe().await.unwrap();
-            notification_svc::Service::NAMES
+            Served::of(|routes| service.register(routes), notification_svc::Service::NAMES, pools)
         }
     };
-    serve(routes, names, bind(address).await, stop)
+    serve(served, bind(address).await, stop)
 }
 
 fn cache() -> Arc<LocalCache> {
@@ -151,8 +177,9 @@ pub(crate) async fn start_orchestrator(
     let stop = Stop::new();
     let listener = bind(None).await;
     let bus: Arc<dyn Bus> = ground.bus(&stop).await;
+    let pool = pool_at(ground.orchestrator_url.clone(), &orchestrator::SCHEMA, &stop).await;
     let wiring = orchestrator::Wiring {
-        pool: pool_at(ground.orchestrator_url.clone(), &orchestrator::SCHEMA, &stop).await,
+        pool: pool.clone(),
         bus,
         cache: cache(),
         limiter: Arc::new(LocalLimiter::new()),
@@ -163,8 +190,7 @@ pub(crate) async fn start_orchestrator(
         stop: stop.clone(),
     };
     let service = orchestrator::Service::start(ground.settings.orchestrator.clone(), wiring).unwrap();
-    let mut routes = RoutesBuilder::default();
-    service.register(&mut routes);
     service.subscribe().await.unwrap();
-    (serve(routes, orchestrator::Service::NAMES, listener, stop), service)
+    let served = Served::of(|routes| service.register(routes), orchestrator::Service::NAMES, vec![pool]);
+    (serve(served, listener, stop), service)
 }

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     Spec, eventually, eventually_within,
-    meddle::{DoubledBus, Meddling, Record, meddle},
+    meddle::{DoubledBus, HangingBus, Meddling, Record, meddle},
     node::{self, Kind, Node},
     proxy::Proxy,
 };
@@ -51,6 +51,7 @@ pub struct Ground {
     local: Arc<LocalBus>,
     amqp: Option<String>,
     doubled: bool,
+    hanging: Option<Record>,
 }
 
 impl Ground {
@@ -70,7 +71,11 @@ impl Ground {
                 Arc::new(bus.await.unwrap())
             }
         };
-        if self.doubled { Arc::new(DoubledBus(bus)) } else { bus }
+        match (&self.hanging, self.doubled) {
+            (Some(record), _) => Arc::new(HangingBus(bus, record.clone())),
+            (None, true) => Arc::new(DoubledBus(bus)),
+            (None, false) => bus,
+        }
     }
 }
 
@@ -82,6 +87,7 @@ pub struct Builder {
     meddling: Option<(Meddling, Record)>,
     doubled: bool,
     behind_a_proxy: bool,
+    hanging: Option<Record>,
 }
 
 impl Builder {
@@ -98,7 +104,15 @@ impl Builder {
         settings.ledger.ledger_seal_every = Duration::from_millis(100);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
         settings.notification.notification_outbox_dir = outbox;
-        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false, behind_a_proxy: false }
+        Self {
+            bus,
+            orchestrators: 1,
+            settings,
+            meddling: None,
+            doubled: false,
+            behind_a_proxy: false,
+            hanging: None,
+        }
     }
 
     #[must_use]
@@ -128,6 +142,13 @@ impl Builder {
         self
     }
 
+    /// Whoever hands a message over hangs up once before it is handled to its end.
+    #[must_use]
+    pub fn hanging(mut self, record: &Record) -> Self {
+        self.hanging = Some(record.clone());
+        self
+    }
+
     #[must_use]
     pub fn settings(mut self, change: impl FnOnce(&mut amends::stack::Settings)) -> Self {
         change(&mut self.settings);
@@ -151,6 +172,7 @@ impl Builder {
             local: Arc::new(LocalBus::new()),
             amqp,
             doubled: self.doubled,
+            hanging: self.hanging,
         };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {
@@ -206,6 +228,10 @@ impl World {
 
     fn callees(&self) -> Callees {
         let callee = |kind| match &self.meddling {
+            // Without a network, a call that is dropped is dropped at its handler.
+            Some((Meddling::HangUp, record)) => {
+                meddle(self.node(kind).inside.clone(), Meddling::HangUp, record.clone())
+            }
             Some((meddling, record)) => meddle(self.callee(kind), *meddling, record.clone()),
             None => self.callee(kind),
         };
@@ -222,6 +248,23 @@ impl World {
     #[must_use]
     pub fn address(&self, kind: Kind) -> SocketAddr {
         self.addresses[&kind]
+    }
+
+    /// A participant that runs.
+    #[must_use]
+    pub fn node(&self, kind: Kind) -> &Node {
+        &self.nodes[&kind]
+    }
+
+    /// All pools, and whose they are.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(String, &sqlx::PgPool)> {
+        let participants = self.nodes.iter().map(|(kind, node)| (format!("{kind:?}"), node));
+        let orchestrators = self.orchestrators.iter().map(|one| ("Orchestrator".to_owned(), &one.node));
+        participants
+            .chain(orchestrators)
+            .flat_map(|(name, node)| node.pools.iter().map(move |p| (name.clone(), p)))
+            .collect()
     }
 
     /// A participant, over the network.

@@ -35,7 +35,7 @@ impl Handler for Consumer {
     }
 }
 
-fn read(message: &Message) -> Result<release::Item, String> {
+pub(crate) fn read(message: &Message) -> Result<release::Item, String> {
     let (item, header) = step::read_command::<ReleaseItem>(&message.kind, &message.body)?;
     wire::release_item(&item, header, Some(message.id))
 }

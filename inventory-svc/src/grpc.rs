@@ -15,7 +15,7 @@ use proto::{
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-pub(crate) use people::People;
+pub(crate) use people::{People, restock_item};
 
 use crate::{
     commands::{commit::Commit, release::Release, reserve::Reserve},

@@ -14,6 +14,8 @@
 mod commands;
 mod consumer;
 pub mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod overdue;
 mod store;

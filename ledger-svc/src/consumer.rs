@@ -43,7 +43,7 @@ impl Handler for Commands {
     }
 }
 
-fn reverse(message: &Message) -> Result<ReverseItem, String> {
+pub(crate) fn reverse(message: &Message) -> Result<ReverseItem, String> {
     if message.kind != WireReverse::full_name() {
         return Err(format!("the ledger takes no {}", message.kind));
     }
@@ -72,7 +72,7 @@ impl Handler for Events {
     }
 }
 
-fn refunded(message: &Message) -> Result<SuspendItem, String> {
+pub(crate) fn refunded(message: &Message) -> Result<SuspendItem, String> {
     if message.kind != PaymentRefunded::full_name() {
         return Err(format!("the ledger takes no {}", message.kind));
     }

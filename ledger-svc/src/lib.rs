@@ -11,6 +11,8 @@ pub mod chain;
 mod commands;
 mod consumer;
 pub mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod sealer;
 mod store;

@@ -27,10 +27,7 @@ pub(crate) struct Events {
 #[async_trait]
 impl Handler for Events {
     async fn handle(&self, message: &Message) -> Verdict {
-        if message.kind != OrderChanged::full_name() {
-            return Verdict::Dead(format!("notifications take no {}", message.kind));
-        }
-        let change = match change(&message.body) {
+        let change = match read(message) {
             Ok(change) => change,
             Err(why) => return Verdict::Dead(why),
         };
@@ -48,8 +45,11 @@ impl Handler for Events {
     }
 }
 
-fn change(body: &[u8]) -> Result<Change, String> {
-    let event = OrderChanged::decode(body).map_err(|error| error.to_string())?;
+pub(crate) fn read(message: &Message) -> Result<Change, String> {
+    if message.kind != OrderChanged::full_name() {
+        return Err(format!("notifications take no {}", message.kind));
+    }
+    let event = OrderChanged::decode(message.body.as_slice()).map_err(|error| error.to_string())?;
     let status = match event.status() {
         OrderStatus::Completed => Status::Completed,
         OrderStatus::Cancelled => Status::Cancelled,

@@ -12,6 +12,8 @@
 
 mod consumer;
 mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod record;
 mod sender;

@@ -3,7 +3,7 @@
 //! Everything answered here is committed. [`orders`] creates and reads, [`create`] takes a request apart, [`sagas`] shows
 //! and moves, [`show`] turns rows into messages.
 
-mod create;
+pub(crate) mod create;
 mod orders;
 mod sagas;
 mod show;

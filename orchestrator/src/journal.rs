@@ -13,7 +13,6 @@ use std::{collections::HashMap, time::Duration};
 use chassis::{
     bus::Message,
     crash,
-    database::in_time,
     outbox::{Columns, Relay},
     seeded::{Bug, is},
     sql::{Checked, Statement},
@@ -21,7 +20,7 @@ use chassis::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{Acquire as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::mpsc;
 use types::SagaId;
 use uuid::Uuid;
@@ -125,15 +124,16 @@ pub struct Stored {
     pub events: Vec<Recorded>,
 }
 
-type SagaRow = (Uuid, i16, String, i32, i64, i64, i64, DateTime<Utc>);
+/// A saga with one row of its journal.
+type LoadRow = (Uuid, i16, String, i32, i64, i64, i64, DateTime<Utc>, String);
 
-static LOAD_SAGAS: Statement<(Vec<Uuid>,), SagaRow> = Statement::new(
-    "select saga_id, shard_id, kind, definition_version, definition_hash, version, epoch, create_time \
-     from orchestrator.saga where saga_id = any ($1)",
-);
-
-static LOAD_JOURNAL: Statement<(Vec<Uuid>,), (Uuid, i64, String)> = Statement::new(
-    "select saga_id, version, events from orchestrator.journal where saga_id = any ($1) order by saga_id, version",
+/// One statement, so one snapshot: a commit between two would show a version without its events. And no transaction:
+/// doors load, too, and a caller that hangs up drops its load wherever it waits.
+static LOAD: Statement<(Vec<Uuid>,), LoadRow> = Statement::new(
+    "select s.saga_id, s.shard_id, s.kind, s.definition_version, s.definition_hash, s.version, s.epoch, s.create_time, \
+       j.events \
+     from orchestrator.saga s join orchestrator.journal j on j.saga_id = s.saga_id \
+     where s.saga_id = any ($1) order by s.saga_id, j.version",
 );
 
 static OPEN_SAGAS: Statement<(Vec<i16>,), (Uuid, i16, String)> = Statement::new(
@@ -214,7 +214,7 @@ type CommitParameters = (
 
 /// Every statement, for the SQL check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    let own: [&dyn Checked; 5] = [&LOAD_SAGAS, &LOAD_JOURNAL, &OPEN_SAGAS, &LANDED, &COMMIT];
+    let own: [&dyn Checked; 4] = [&LOAD, &OPEN_SAGAS, &LANDED, &COMMIT];
     own.into_iter().chain(seeded::statements()).collect()
 }
 
@@ -346,33 +346,29 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
 /// What the database said, or a journal that cannot be read.
 pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
     let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
-    // One snapshot for both reads: a commit between them would show a version without its events.
-    let mut transaction = in_time(connection.begin()).await?;
-    let read = sqlx::query("set transaction isolation level repeatable read, read only");
-    in_time(read.execute(&mut *transaction)).await?;
-    let rows = LOAD_SAGAS.all(&mut transaction, (ids.clone(),)).await?;
-    let entries = LOAD_JOURNAL.all(&mut transaction, (ids,)).await?;
-    in_time(transaction.commit()).await?;
-    let mut journals: HashMap<Uuid, Vec<Recorded>> = HashMap::new();
-    for (id, _, events) in entries {
+    let mut all: Vec<Stored> = Vec::new();
+    for (id, shard, kind, definition_version, definition_hash, version, epoch, create_time, events) in
+        LOAD.all(connection, (ids,)).await?
+    {
+        let saga = SagaId::from_uuid(id);
         let events: Vec<Recorded> =
             serde_json::from_str(&events).map_err(|e| sqlx::Error::Decode(e.into()))?;
-        journals.entry(id).or_default().extend(events);
+        match all.last_mut() {
+            Some(last) if last.saga == saga => last.events.extend(events),
+            _ => all.push(Stored {
+                saga,
+                shard,
+                kind,
+                definition_version,
+                definition_hash,
+                version,
+                epoch,
+                create_time,
+                events,
+            }),
+        }
     }
-    Ok(rows
-        .into_iter()
-        .map(|(id, shard, kind, definition_version, definition_hash, version, epoch, create_time)| Stored {
-            saga: SagaId::from_uuid(id),
-            shard,
-            kind,
-            definition_version,
-            definition_hash,
-            version,
-            epoch,
-            create_time,
-            events: journals.remove(&id).unwrap_or_default(),
-        })
-        .collect())
+    Ok(all)
 }
 
 /// The sagas of these shards that are not at their end: id, shard, state.

@@ -7,6 +7,8 @@
 pub mod api;
 pub mod catalog;
 pub mod compensation;
+#[doc(hidden)]
+pub mod doors;
 pub mod driver;
 pub mod hub;
 pub mod journal;

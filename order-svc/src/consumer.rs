@@ -35,7 +35,7 @@ impl Handler for Consumer {
     }
 }
 
-fn read(message: &Message) -> Result<cancel::Item, String> {
+pub(crate) fn read(message: &Message) -> Result<cancel::Item, String> {
     let (item, header) = step::read_command::<CancelItem>(&message.kind, &message.body)?;
     wire::cancel_item(item, header, Some(message.id))
 }

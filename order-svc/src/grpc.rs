@@ -15,7 +15,7 @@ use proto::{
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-pub(crate) use catalog::Prices;
+pub(crate) use catalog::{Prices, price};
 
 use crate::{
     commands::{cancel::Cancel, complete::Complete, open::Open},

@@ -13,6 +13,8 @@
 mod commands;
 mod consumer;
 pub mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod store;
 pub mod wire;

@@ -75,7 +75,7 @@ where
     text.parse().map_err(|error| format!("{name}: {error}"))
 }
 
-fn charge(key: StepKey, item: &ChargeItem, keys: &Keyring) -> Result<Charge, String> {
+pub(crate) fn charge(key: StepKey, item: &ChargeItem, keys: &Keyring) -> Result<Charge, String> {
     let amount = item.amount.as_ref().ok_or("amount is missing")?;
     let amount = Money::try_from(amount).map_err(|error| format!("amount: {error}"))?;
     if amount.minor <= 0 {

@@ -17,6 +17,8 @@ mod calls;
 mod commands;
 mod consumer;
 pub mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 pub mod provider;
 mod resolver;

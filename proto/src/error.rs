@@ -35,26 +35,47 @@ pub fn invalid(field: &str, reason: &str, description: &str) -> Status {
     invalid_fields(vec![Violation::new(field, reason, description)])
 }
 
-/// `INVALID_ARGUMENT` naming every bad field.
+/// What violations may say altogether, in bytes. Details travel in a header: many a proxy takes no more than 8 KiB of
+/// headers, and a client of ours 16, and above that whoever is refused learns nothing at all.
+const SAID_AT_MOST: usize = 2048;
+
+/// `INVALID_ARGUMENT` naming every bad field; where there are too many to be told in one answer, the first of them.
 #[must_use]
-pub fn invalid_fields(violations: Vec<Violation>) -> Status {
+pub fn invalid_fields(mut violations: Vec<Violation>) -> Status {
+    let found = violations.len();
+    for one in &mut violations {
+        one.field = cut(&one.field, 256);
+        one.description = cut(&one.description, 256);
+    }
     let message = match violations.as_slice() {
+        [] => "a field is not valid".to_owned(),
         [one] => format!("{} {}", one.field, one.description),
-        many => {
-            format!("{} fields are not valid, first {} {}", many.len(), many[0].field, many[0].description)
-        }
+        [first, ..] => format!("{found} fields are not valid, first {} {}", first.field, first.description),
     };
-    let metadata =
-        violations.iter().take(32).map(|v| (v.field.clone(), v.reason.clone())).collect::<HashMap<_, _>>();
+    let mut said = 0;
+    violations.retain(|one| {
+        // The field stands in the metadata as well.
+        let is_first = said == 0;
+        said += 2 * one.field.len() + one.reason.len() + one.description.len();
+        is_first || said <= SAID_AT_MOST
+    });
+    let metadata = violations.iter().map(|v| (v.field.clone(), v.reason.clone())).collect::<HashMap<_, _>>();
     let mut details = ErrorDetails::with_error_info("VALIDATION", DOMAIN, metadata);
     details.set_bad_request(
         violations
             .into_iter()
-            .take(100)
             .map(|v| FieldViolation { field: v.field, description: v.description, ..Default::default() })
             .collect::<Vec<_>>(),
     );
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }
 
 fn with_info<const N: usize>(
@@ -135,4 +156,30 @@ pub fn unavailable(reason: &str, message: impl Into<String>, retry_after: Durati
 #[must_use]
 pub fn internal(message: impl Into<String>) -> Status {
     with_info(Code::Internal, "INTERNAL", message.into(), [])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_much_is_wrong_the_answer_fits_into_headers() {
+        let long = "é".repeat(5000);
+        let all =
+            (0..500).map(|i| Violation::new(format!("metadata[{i}{long}]"), "MALFORMED", &long)).collect();
+        let status = invalid_fields(all);
+        assert!(status.message().starts_with("500 fields are not valid, first metadata[0"));
+        assert!(
+            status.message().len() + status.details().len() * 4 / 3 < 8 * 1024,
+            "{}",
+            status.details().len()
+        );
+        let told = status.get_details_bad_request().unwrap().field_violations.len();
+        assert!(told >= 1, "{told}");
+        let some = (0..20)
+            .map(|i| Violation::new(format!("lines[{i}].sku"), "MALFORMED", "must not be empty"))
+            .collect();
+        let status = invalid_fields(some);
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), 20, "all are told");
+    }
 }

@@ -74,7 +74,7 @@ pub struct Header {
     pub attempt: u32,
     /// What is left of the item's time; none means no limit.
     pub remaining: Option<Duration>,
-    /// W3C traceparent; may be empty.
+    /// W3C traceparent; empty where there was none.
     pub trace: String,
 }
 
@@ -93,7 +93,7 @@ impl Header {
                 0 => None,
                 ms => Some(Duration::from_millis(u64::from(ms))),
             },
-            trace: header.trace.clone(),
+            trace: types::traceparent(&header.trace).to_owned(),
         })
     }
 }

@@ -34,7 +34,7 @@ impl Handler for Consumer {
     }
 }
 
-fn read(message: &Message) -> Result<Item, String> {
+pub(crate) fn read(message: &Message) -> Result<Item, String> {
     let (item, header) = step::read_command::<WithdrawItem>(&message.kind, &message.body)?;
     Ok(Item {
         saga: header.key.saga,

@@ -16,6 +16,8 @@ mod commands;
 mod consumer;
 mod deadline;
 pub mod domain;
+#[doc(hidden)]
+pub mod doors;
 mod grpc;
 mod store;
 pub mod wire;

@@ -11,6 +11,7 @@ mod child;
 mod ci;
 mod compose_test;
 mod containers;
+mod fuzz;
 mod image;
 mod machine;
 mod port;
@@ -43,6 +44,7 @@ Commands:
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
+  fuzz [TARGET …] libFuzzer at the decoders of every door, from the committed corpus (--help: its options)
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         "demo" => rig::demo(&args),
         "sim" => sim::run(&args),
         "trace" => rig::trace(&args),
+        "fuzz" => fuzz::run(&args),
         "compose-test" => compose_test::run(&args),
         "tidy" => ci::tidy(&args),
         "ci" => ci::run(),

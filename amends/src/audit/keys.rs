@@ -156,8 +156,17 @@ pub(super) async fn judge_acknowledged(
     }
 }
 
+/// What a line acknowledges: the order, and under which key.
+pub(crate) fn acknowledged(text: &str) -> Result<(Uuid, Option<String>), String> {
+    parse(text).map(|(line, order)| (order, line.key))
+}
+
 fn parse(text: &str) -> Result<(Line, Uuid), String> {
     let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if line.key.as_ref().is_some_and(|key| key.contains('\0')) {
+        // No database holds such a key, and none can be asked for it.
+        return Err("key: contains NUL".into());
+    }
     let order = match line.order_id.parse::<OrderId>() {
         Ok(order) => order.uuid(),
         Err(error) => line.order_id.parse().map_err(|_| format!("order_id: {error}"))?,

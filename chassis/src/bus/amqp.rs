@@ -6,6 +6,8 @@
 //! connection each.
 
 mod consumer;
+#[doc(hidden)]
+pub mod doors;
 mod envelope;
 mod link;
 mod pause;

@@ -56,6 +56,26 @@ pub(super) async fn within<T>(
     done
 }
 
+/// A BEGIN, which must not be left in the middle: sqlx (0.9.0) counts a transaction when BEGIN is answered, so one that is
+/// dropped before would go back to its pool with the transaction open, and whoever gets it next commits nothing. Then that
+/// connection, and every other of its age, is closed instead.
+pub(super) async fn to_its_end<T>(begin: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    struct Midway(bool);
+
+    impl Drop for Midway {
+        fn drop(&mut self) {
+            if self.0 {
+                note_failure();
+            }
+        }
+    }
+
+    let mut midway = Midway(true);
+    let begun = begin.await;
+    midway.0 = false;
+    begun
+}
+
 /// For `before_acquire`: whether an idle connection may be used.
 pub(super) async fn is_usable(
     connection: &mut PgConnection,

@@ -128,11 +128,11 @@ pub fn part_span(name: fmt::Arguments<'_>, kind: &'static str) -> Span {
     tracing::info_span!("part", otel.name = %name, otel.kind = kind, outcome = Empty)
 }
 
-/// The text of the trace that goes on below `span`; where nothing is traced, the trace itself goes on.
+/// The text of the trace that goes on below `span`; where nothing is traced, the trace itself goes on, if it is one.
 #[must_use]
 pub fn below(span: &Span, trace: &str) -> String {
     let text = text_of(span);
-    if text.is_empty() { trace.to_owned() } else { text }
+    if text.is_empty() { types::traceparent(trace).to_owned() } else { text }
 }
 
 #[cfg(test)]

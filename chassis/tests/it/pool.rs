@@ -1,6 +1,6 @@
 //! A pool whose server breaks its connections.
 
-use std::time::Duration;
+use std::{future::Future, task::Poll, time::Duration};
 
 use chassis::{
     database::{self, Options, Trouble},
@@ -73,4 +73,50 @@ async fn without_a_server_nothing_was_begun_and_that_is_said_in_time() {
         .unwrap();
     assert!(matches!(ask(&pool).await, Err(Trouble::Away(_))));
     assert!(matches!(database::begin_on(&pool).await, Err(Trouble::Away(_))));
+}
+
+/// Polls the work so often and drops it; whether it was through before.
+async fn dropped_after<F: Future>(work: F, polls: usize) -> bool {
+    let mut work = Box::pin(work);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if work.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        left -= 1;
+        if left == 0 { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_is_dropped_in_the_middle_leaves_no_transaction_open_in_the_pool() {
+    let database = TestDatabase::create(&[]).await;
+    let pool = pool(&database).await;
+    let mut dropped = 0;
+    for polls in 1..100 {
+        // A first statement, so that BEGIN finds a connection that stands.
+        ask(&pool).await.unwrap();
+        let of_the_pool = dropped_after(database::begin_on(&pool), polls).await;
+        let mut connection = database::acquire(&pool).await.unwrap();
+        let of_a_connection = dropped_after(database::begin(&mut connection), polls).await;
+        drop(connection);
+        let all = futures_util::future::join_all((0..4).map(|_| database::acquire(&pool))).await;
+        for connection in all {
+            let mut connection = connection.unwrap();
+            let mut began = Vec::new();
+            for _ in 0..2 {
+                let now = sqlx::query_as("select now()::text").fetch_one(&mut *connection).await;
+                let (begin,): (String,) = now.unwrap();
+                began.push(begin);
+            }
+            // Each statement is a transaction of its own.
+            assert_ne!(began[0], began[1], "after {polls} polls a transaction is open");
+        }
+        if of_the_pool && of_a_connection {
+            break;
+        }
+        dropped += 1;
+    }
+    assert!(dropped >= 2, "{dropped}");
 }

@@ -10,7 +10,11 @@
 )]
 
 mod bad_input;
+mod bad_messages;
+mod bad_states;
+mod bad_table;
 mod doubt;
+mod hang_ups;
 mod happy;
 mod idempotency;
 mod laws;

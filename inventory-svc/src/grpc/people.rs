@@ -115,7 +115,8 @@ fn sku(text: &str) -> Result<Sku, Status> {
     text.parse().map_err(|e: types::KeyError| error::invalid("sku", "BAD_SKU", &e.to_string()))
 }
 
-fn restock_item(request: &RestockRequest) -> Result<restock::Item, Status> {
+/// What Restock asks for.
+pub(crate) fn restock_item(request: &RestockRequest) -> Result<restock::Item, Status> {
     let mut violations = Vec::new();
     let mut bad = |field: &str, reason: &str, why: String| {
         violations.push(error::Violation::new(field, reason, why));

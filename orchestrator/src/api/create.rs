@@ -21,7 +21,7 @@ const MAX_METADATA: usize = 20;
 
 /// A request that is valid by itself.
 #[derive(Debug, Clone)]
-pub(super) struct Checked {
+pub(crate) struct Checked {
     pub customer: PartyId,
     pub merchant: PartyId,
     pub currency: Currency,
@@ -34,7 +34,7 @@ pub(super) struct Checked {
 }
 
 /// Checks everything that can be checked without asking anybody.
-pub(super) fn check(headers: &MetadataMap, request: CreateOrderRequest) -> Result<Checked, Status> {
+pub(crate) fn check(headers: &MetadataMap, request: CreateOrderRequest) -> Result<Checked, Status> {
     let mut wrong = Vec::new();
     let key = key(headers, &request.request_id, &mut wrong);
     refuse_cards(&request, key.as_deref(), &mut wrong);
@@ -138,11 +138,12 @@ fn token(payment: Option<&PaymentInput>, wrong: &mut Vec<Violation>) -> Secret {
         return Secret::from(String::new());
     };
     let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let is_written_as_cards_are = card.token.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '-'));
     let digits = card.token.chars().filter(char::is_ascii_digit).count();
     if card.token.is_empty() || card.token.len() > 64 || !card.token.chars().all(is_token) {
         let says = "must be a provider's token: 1 to 64 letters, digits, '_', '-'";
         wrong.push(Violation::new("payment.card.token", "MALFORMED", says));
-    } else if digits == card.token.len() && (12..=19).contains(&digits)
+    } else if is_written_as_cards_are && (12..=19).contains(&digits)
         || holds_card_number(card.token.as_bytes())
     {
         let says = "looks like a card number: send the provider's token of it, and never the number";
@@ -191,14 +192,14 @@ fn check_metadata(metadata: &std::collections::HashMap<String, String>, wrong: &
 }
 
 fn wait(wait: Option<&prost_types::Duration>, wrong: &mut Vec<Violation>) -> Option<Duration> {
-    let wait = wait?;
-    match Duration::try_from(*wait) {
-        Ok(wait) if wait <= MAX_WAIT => Some(wait),
-        _ => {
-            wrong.push(Violation::new("wait", "OUT_OF_RANGE", "must be 0 to 30 s"));
-            None
-        }
+    // By hand: prost's own conversion overflows for the least number of seconds.
+    let prost_types::Duration { seconds, nanos } = *wait?;
+    let given = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok().filter(|n| *n < 1_000_000_000));
+    let wait = given.map(|(seconds, nanos)| Duration::new(seconds, nanos)).filter(|wait| *wait <= MAX_WAIT);
+    if wait.is_none() {
+        wrong.push(Violation::new("wait", "OUT_OF_RANGE", "must be 0 to 30 s"));
     }
+    wait
 }
 
 /// Of what is asked, not of how: `request_id` and `wait` are left out, maps are sorted. Version 1.
@@ -232,7 +233,7 @@ fn fingerprint(
 
 impl Checked {
     /// What the catalog is asked.
-    pub(super) fn quote_item(&self) -> QuoteItem {
+    pub(crate) fn quote_item(&self) -> QuoteItem {
         QuoteItem {
             key: String::new(),
             merchant_id: self.merchant.to_string(),

@@ -112,7 +112,7 @@ impl Orders for OrdersDoor {
         let arguments = [&request.merchant_id, &request.customer_id, status.as_deref().unwrap_or_default()];
         let arguments: Vec<&str> = arguments.to_vec();
         let before = match page::cursor(&arguments, &request.page_token)? {
-            Some(cursor) => Some(parse_order(&cursor)?),
+            Some(cursor) => Some(cursor.parse().map_err(|_| page::not_ours())?),
             None => None,
         };
         let some = |text: &String| (!text.is_empty()).then(|| text.clone());

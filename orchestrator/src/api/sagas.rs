@@ -51,7 +51,7 @@ impl Sagas for SagasDoor {
         };
         let arguments = [state.as_deref().unwrap_or_default(), &request.kind];
         let before = match page::cursor(&arguments, &request.page_token)? {
-            Some(cursor) => Some(parse_saga(&cursor)?),
+            Some(cursor) => Some(cursor.parse().map_err(|_| page::not_ours())?),
             None => None,
         };
         let kind = (!request.kind.is_empty()).then(|| request.kind.clone());
@@ -90,9 +90,7 @@ impl Sagas for SagasDoor {
         let size = page::size(request.page_size)?;
         let name = saga.to_string();
         let after = match page::cursor(&[&name], &request.page_token)? {
-            Some(cursor) => cursor
-                .parse()
-                .map_err(|_| error::invalid("page_token", "BAD_PAGE_TOKEN", "is not a token of this list"))?,
+            Some(cursor) => cursor.parse().map_err(|_| page::not_ours())?,
             None => 0,
         };
         let mut connection = self.0.connection().await?;

@@ -107,7 +107,8 @@ fn currency(field: &str, code: &str) -> Result<Currency, Status> {
     code.parse().map_err(|e: types::MoneyError| error::invalid(field, "UNKNOWN_CURRENCY", &e.to_string()))
 }
 
-fn price(request: SetPriceRequest) -> Result<catalog::Price, Status> {
+/// What SetPrice stores.
+pub(crate) fn price(request: SetPriceRequest) -> Result<catalog::Price, Status> {
     let mut violations = Vec::new();
     let mut bad = |field: &str, reason: &str, why: String| {
         violations.push(error::Violation::new(field, reason, why));

@@ -137,7 +137,7 @@ fn after(cursor: Option<String>) -> Result<After, Status> {
     read_cursor(&cursor).ok_or_else(|| error::invalid("page_token", "BAD_PAGE_TOKEN", "names no review"))
 }
 
-fn read_cursor(cursor: &str) -> Option<After> {
+pub(crate) fn read_cursor(cursor: &str) -> Option<After> {
     let mut parts = cursor.splitn(3, ' ');
     let time = DateTime::from_timestamp_micros(parts.next()?.parse().ok()?)?;
     let saga: SagaId = parts.next()?.parse().ok()?;

@@ -80,7 +80,7 @@ impl Book {
     }
 }
 
-fn read(rule: &WireRule) -> Result<Rule, Vec<Violation>> {
+pub(crate) fn read(rule: &WireRule) -> Result<Rule, Vec<Violation>> {
     let mut bad = Vec::new();
     let kind = Kind::parse(&rule.kind);
     if kind.is_none() {
@@ -103,7 +103,7 @@ fn read(rule: &WireRule) -> Result<Rule, Vec<Violation>> {
     rule.check().map(|()| rule).map_err(|bad| bad.into_iter().map(violation).collect())
 }
 
-fn show(rule: Rule) -> WireRule {
+pub(crate) fn show(rule: Rule) -> WireRule {
     WireRule {
         kind: rule.kind.as_str().to_owned(),
         currency_code: rule.currency.map(|currency| currency.to_string()).unwrap_or_default(),

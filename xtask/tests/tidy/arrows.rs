@@ -12,7 +12,7 @@ use crate::house;
 
 const DOMAIN: &[&str] = &["types", "proto", "chassis"];
 
-/// Crate and what it may depend on. `*-svc`, `e2e` and crates of others are in [`may_depend_on`].
+/// Crate and what it may depend on. `*-svc`, `e2e`, `fuzz` and crates of others are in [`may_depend_on`].
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("proto", &["types"]),
@@ -29,10 +29,14 @@ const PARTS: &[&str] = &["types", "proto", "chassis", "orchestrator", "gateway"]
 /// `None`: this crate is not in the table.
 fn may_depend_on(from: &str, to: &str) -> Option<bool> {
     if from == "e2e" {
-        return Some(to != "xtask" && to != "sim");
+        return Some(!["xtask", "sim", "fuzz"].contains(&to));
     }
     if from == "sim" {
         return Some(DOMAIN.contains(&to) || to == "orchestrator" || to.ends_with("-svc"));
+    }
+    // It knocks at every door.
+    if from == "fuzz" {
+        return Some(!["xtask", "e2e", "sim"].contains(&to));
     }
     if from == "amends" {
         return Some(PARTS.contains(&to) || to.ends_with("-svc"));
@@ -110,11 +114,18 @@ fn the_table_knows_the_forbidden_arrows() {
         ("xtask", "types"),
         ("sim", "amends"),
         ("e2e", "sim"),
+        ("e2e", "fuzz"),
+        ("fuzz", "e2e"),
     ] {
         assert_eq!(may_depend_on(from, to), Some(false), "{from} → {to}");
     }
-    for (from, to) in [("proto", "types"), ("amends", "risk-svc"), ("e2e", "amends"), ("risk-svc", "chassis")]
-    {
+    for (from, to) in [
+        ("proto", "types"),
+        ("amends", "risk-svc"),
+        ("e2e", "amends"),
+        ("fuzz", "amends"),
+        ("risk-svc", "chassis"),
+    ] {
         assert_eq!(may_depend_on(from, to), Some(true), "{from} → {to}");
     }
     assert_eq!(may_depend_on("shipping", "types"), None);

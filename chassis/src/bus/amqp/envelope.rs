@@ -71,7 +71,7 @@ impl Publication {
         delay: std::time::Duration,
         names: &Names,
     ) -> Result<Self, String> {
-        let again = Message { attempt: message.attempt + 1, ..message.clone() };
+        let again = Message { attempt: message.attempt.saturating_add(1), ..message.clone() };
         let mut publication = Self::back(&again, queue, names)?;
         publication.exchange = short("exchange", &names.retry())?;
         publication.routing_key = short("rung", &rung(delay))?;
