@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use e2e::{Builder, BusKind, Spec, World, eventually};
+use e2e::{Builder, BusKind, Kind, Spec, World, eventually};
 use proto::{
     order::v1::{Order, OrderStatus},
     risk::v1::DecideReviewRequest,
 };
+use sqlx::{Acquire as _, Executor as _};
 
 /// 9 × 1,000 × 1.2 = 10,800.00: above what is approved by itself.
 async fn an_order_under_review(world: &World) -> Order {
@@ -145,5 +146,51 @@ async fn what_has_completed_cannot_be_cancelled() {
     world.completes(&order.order_id).await;
     let status = world.cancel(&order.order_id).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    world.audit().await;
+}
+
+/// Waits for a condition, in SQL.
+async fn until(world: &World, condition: &str) {
+    let mut owner = world.ground.database.connect().await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    let ask = format!("select {condition}");
+    while !sqlx::query_scalar::<_, bool>(sqlx::AssertSqlSafe(ask.clone()))
+        .fetch_one(&mut owner)
+        .await
+        .unwrap()
+    {
+        assert!(tokio::time::Instant::now() < until, "not {condition}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_heard_while_the_pivot_is_being_committed_is_not_lost_with_its_owner() {
+    let mut world = World::local().await;
+    let (mut first, mut second) =
+        (world.ground.database.connect().await, world.ground.database.connect().await);
+    let mut stock = first.begin().await.unwrap();
+    stock.execute("select from inventory.stock for update").await.unwrap();
+    let order = world.create(&Spec::of(2)).await;
+    until(&world, "exists (select from orchestrator.journal where version > 1)").await;
+    // From here on the owner's commits hang: it decides to pass the pivot, and cannot.
+    let mut commits = second.begin().await.unwrap();
+    commits.execute("select from orchestrator.saga for update").await.unwrap();
+    stock.rollback().await.unwrap();
+    until(&world, "exists (select from ledger.transaction where kind = 'POST' and outcome = 'DONE')").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let cancelled = world.cancel(&order.order_id).await.unwrap();
+    assert!(cancelled.cancel_requested, "{cancelled:?}");
+    // The owner goes with what it had in hand; the next one hears of the cancel before it can reserve.
+    world.take_down(Kind::Inventory).await;
+    world.orchestrators.remove(0).node.stop().await;
+    let waiting = "not exists (select from pg_locks l join pg_database d on d.oid = l.database \
+        where d.datname = current_database() and not l.granted)";
+    until(&world, waiting).await;
+    commits.rollback().await.unwrap();
+    world.add_orchestrator().await;
+    until(&world, "exists (select from orchestrator.journal where events like '%CancelRequested%')").await;
+    world.bring_back(Kind::Inventory).await;
+    world.is_cancelled(&order.order_id).await;
     world.audit().await;
 }
