@@ -363,11 +363,8 @@ impl Driver {
             let id = signal.id;
             if live.hear(signal, now()) {
                 self.advance(saga);
-            } else if live.may_leave() {
-                self.discard(vec![id]);
             } else {
-                // Nothing new to a decision that may never land: heard again when that is known.
-                self.put_down([id].into_iter());
+                self.discard(vec![id]);
             }
             return;
         }
