@@ -39,6 +39,7 @@ Commands:
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
+                  (stack, chaos and crash take `--release`: built as people run it, for long runs)
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
