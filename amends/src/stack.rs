@@ -103,6 +103,7 @@ impl Stack {
             let identity = Identity { instance, address };
             let services = Services::start(&ground, &databases, settings, identity).await?;
             services.subscribe().await?;
+            ground.open();
             Ok::<_, Error>(services)
         };
         let front = Front::begin(http)?;

@@ -9,6 +9,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chassis::{
     breaker::{self, Breaker, Outcome, Permit},
+    crash,
     stop::Stop,
     telemetry,
 };
@@ -118,7 +119,9 @@ impl Sender {
         let span = telemetry::resumed_span("send letter", "client", &due.trace);
         let sending = async move {
             // A letter over which the sink panics must not end the loop that all the others need.
+            crash::point("before", "letter");
             let sent = AssertUnwindSafe(sink.send(&due)).catch_unwind().await;
+            crash::point("after", "letter");
             let sent = sent.unwrap_or_else(|_| Err(Unsent::Never("the sink panicked".into())));
             match &sent {
                 Err(Unsent::Away(_)) => permit.transport_failure(),

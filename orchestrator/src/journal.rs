@@ -10,7 +10,6 @@ use std::{collections::HashMap, time::Duration};
 
 use chassis::{
     bus::Message,
-    crash,
     database::in_time,
     outbox::{Columns, Relay},
     sql::{Checked, Statement},
@@ -420,9 +419,7 @@ impl Writer {
     async fn attempt(&self, group: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
         let mut connection = self.pool.acquire().await?;
         let began = std::time::Instant::now();
-        crash::point("before journal");
         let won = commit(&mut connection, group).await?;
-        crash::point("after journal");
         metrics::commit(began.elapsed());
         Ok(won)
     }

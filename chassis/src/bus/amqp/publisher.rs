@@ -20,7 +20,10 @@ use super::{
     envelope::Publication,
     link::{Away, Link},
 };
-use crate::breaker::{Breaker, Options, Outcome};
+use crate::{
+    breaker::{Breaker, Options, Outcome},
+    crash,
+};
 
 /// What became of one publication: safe, or why not yet.
 pub(super) type Sent = Result<(), String>;
@@ -128,6 +131,7 @@ async fn confirmations(channel: &Channel, batch: &[Publication], within: Duratio
             .enumerate()
             .map(|(place, confirm)| async move { (place, confirm.await) })
             .collect();
+        crash::point("before confirm", "broker");
         while let Some((place, confirmation)) = confirms.next().await {
             let confirmation = confirmation?;
             // `is_ack` is true for a message that came back, too.
