@@ -116,12 +116,7 @@ impl Up {
 }
 
 /// Opens the house, and then never returns.
-async fn work(
-    stack: &Stack,
-    data: &DataDir,
-    cluster: Option<&Cluster>,
-    no_demo: bool,
-) -> anyhow::Result<()> {
+async fn work(stack: &Stack, data: &DataDir, cluster: Option<&Cluster>, no_demo: bool) -> anyhow::Result<()> {
     stack.driving().await;
     if !no_demo {
         furnish(stack, data).await.context("the demo catalogue cannot be made (--no-demo leaves it out)")?;

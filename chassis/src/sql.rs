@@ -8,8 +8,8 @@
 use std::marker::PhantomData;
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Column as _, Connection as _, Either, Encode, Executor as _, FromRow, PgConnection,
-    Postgres, SqlSafeStr as _, Statement as _, Type, TypeInfo as _,
+    Arguments as _, AssertSqlSafe, Column as _, Connection as _, Either, Encode, Executor as _, FromRow,
+    PgConnection, Postgres, SqlSafeStr as _, Statement as _, Type, TypeInfo as _,
     postgres::{PgArguments, PgRow, PgTypeInfo},
 };
 
@@ -100,7 +100,8 @@ where
         let point = self.point(connection);
         before(point.as_ref());
         let row: Option<R> =
-            in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_optional(connection)).await?;
+            in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_optional(connection))
+                .await?;
         after(point.as_ref(), row.is_some());
         Ok(row)
     }
@@ -139,10 +140,11 @@ fn after(point: Option<&Point>, touched: bool) {
 fn written(sql: &str) -> Option<String> {
     let verbs = [("insert into ", "insert"), ("delete from ", "delete"), ("update ", "update")];
     verbs.into_iter().find_map(|(words, verb)| {
-        // `for update` reads.
-        let reads = |at: &usize| sql[..*at].ends_with("for ");
-        let (at, _) = sql.match_indices(words).find(|(at, _)| !reads(at))?;
-        let table = sql[at + words.len()..].split(|c: char| c.is_whitespace() || c == '(').next()?;
+        let mut places = sql.match_indices(words).filter_map(|(at, _)| {
+            sql[at + words.len()..].split(|c: char| c.is_whitespace() || c == '(').next()
+        });
+        // Tables have a schema everywhere; what follows in `for update skip locked` has none.
+        let table = places.find(|table| table.contains('.'))?;
         Some(format!("{verb} {table}"))
     })
 }
@@ -293,3 +295,23 @@ columns!(13: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12)
 columns!(14: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13);
 columns!(15: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14);
 columns!(16: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14, P 15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_statement_writes_is_read_from_it() {
+        let none =
+            ["select a from b.c", "select a from b.c order by a limit 1 for no key update skip locked"];
+        for sql in none {
+            assert_eq!(written(sql), None, "{sql}");
+        }
+        assert_eq!(written("insert into a.b (c) values ($1)").as_deref(), Some("insert a.b"));
+        assert_eq!(written("delete from a.b where c").as_deref(), Some("delete a.b"));
+        let claim = "update a.b x set y from (select z from a.b for update skip locked) due";
+        assert_eq!(written(claim).as_deref(), Some("update a.b"));
+        let several = "with f as (select 1 for share), w as (update a.b set x) insert into a.c select 1";
+        assert_eq!(written(several).as_deref(), Some("insert a.c"));
+    }
+}

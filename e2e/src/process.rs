@@ -14,9 +14,9 @@ use chassis::{
     testbed::variable,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-    sync::oneshot,
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::{mpsc, oneshot},
 };
 
 /// A folder that another user may look through, since the private Postgres runs as one.
@@ -36,13 +36,19 @@ pub struct Launch {
     pub label: Option<String>,
     /// Its lines are written here as well.
     pub log: Option<PathBuf>,
+    /// It reads crash points from its standard input (`--crash-at`).
+    pub obeys: bool,
 }
 
 /// A running binary.
 pub struct Process {
     child: Child,
+    /// Apart from the child, which closes it when its end is waited for.
+    stdin: Option<ChildStdin>,
     /// What it said in its line `ready`.
     pub addresses: HashMap<String, String>,
+    /// What it says of crash points.
+    words: mpsc::UnboundedReceiver<String>,
 }
 
 impl Process {
@@ -52,7 +58,7 @@ impl Process {
             arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
             environment: environment.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
             label: std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| String::new()),
-            log: None,
+            ..Launch::default()
         };
         Self::launch(&launch).await.unwrap_or_else(|said| panic!("it did not start:\n{said}"))
     }
@@ -64,10 +70,12 @@ impl Process {
     pub async fn launch(launch: &Launch) -> Result<Self, String> {
         let mut command = program();
         command.args(&launch.arguments).envs(launch.environment.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(if launch.obeys { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (tell, told) = oneshot::channel();
+        let (speak, words) = mpsc::unbounded_channel();
         let label = launch.label.clone();
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&said);
@@ -81,6 +89,9 @@ impl Process {
                 }
                 if let Some(log) = &mut log {
                     writeln!(log, "{line}").unwrap();
+                }
+                if line.starts_with("crash point") {
+                    let _ = speak.send(line.clone());
                 }
                 if let Some(rest) = line.strip_prefix("ready ") {
                     let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
@@ -98,7 +109,7 @@ impl Process {
             format!("it is not ready after 90 s, and said:\n{}", heard.lock().unwrap().join("\n"))
         })?;
         let addresses = addresses.unwrap()?;
-        Ok(Self { child, addresses })
+        Ok(Self { stdin: child.stdin.take(), child, addresses, words })
     }
 
     /// Its number.
@@ -150,9 +161,19 @@ impl Process {
         self.signal("CONT").await;
     }
 
-    /// SIGUSR1.
-    pub async fn tell(&self) {
-        self.signal("USR1").await;
+    /// Tells it at which crash point to die, as in `7`, and waits until it heard; what it says.
+    pub async fn tell(&mut self, at: &str) -> String {
+        let stdin = self.stdin.as_mut().expect("it obeys");
+        stdin.write_all(format!("{at}\n").as_bytes()).await.unwrap();
+        stdin.flush().await.unwrap();
+        self.word("crash points: ").await
+    }
+
+    /// The next thing that it says of crash points, if it begins so; it says it within a moment.
+    pub async fn word(&mut self, begins: &str) -> String {
+        let word = tokio::time::timeout(Duration::from_secs(60), self.words.recv()).await;
+        let word = word.expect("it says it in time").unwrap_or_default();
+        word.strip_prefix(begins).unwrap_or_else(|| panic!("it said `{word}`, not `{begins}`")).to_owned()
     }
 
     /// Its end, by itself, and how.

@@ -171,7 +171,7 @@ impl Stack {
         }
         arguments.extend(["--grpc-listen".into(), grpc, "--http-listen".into(), http]);
         let label = self.options.tail.then(|| format!("{:<14}", member.to_string()));
-        Launch { arguments, environment, label, log: None }
+        Launch { arguments, environment, label, ..Launch::default() }
     }
 
     /// Everybody, in the order of starting.

@@ -48,7 +48,7 @@ static RELEASE: Statement<(Vec<i16>, Uuid)> = Statement::new(
 )
 .by_the_clock();
 
-static LEAVE: Statement<(Uuid,)> = 
+static LEAVE: Statement<(Uuid,)> =
     Statement::new("delete from orchestrator.instance where instance_id = $1").by_the_clock();
 
 // The counter is compared: one that was given up and has come back meanwhile stays.
