@@ -1,38 +1,32 @@
 //! Crash points: places, before and after everything that lasts, where a process can be made to die.
 //!
 //! For the proof that it may die anywhere. Each pass of a point counts; at the one that was asked for the process aborts,
-//! without unwinding and without a last word to anybody but standard error. There are two counts: one of *work*, and one
-//! of what goes by the *clock* whether there is work or not (a lease renewed every second, a shard taken at the start),
-//! so that the k-th point of an order is the same whenever it is counted. Nothing is counted until a number is armed, and
-//! until then a point costs one atomic load. Statements and commits pass theirs by themselves (`sql.rs`, `database.rs`);
-//! whoever calls a remote place passes its own.
+//! without unwinding and without a last word to anybody but standard error. What goes by the *clock* whether there is work
+//! or not (a lease renewed every second, a shard taken at the start) is counted apart, so that the k-th point of an order
+//! is the same whenever it is counted. Nothing is counted until a number is armed, and until then a point costs one atomic
+//! load. Statements and commits pass theirs by themselves (`sql.rs`, `database.rs`); whoever calls a remote place passes
+//! its own.
 
 use std::{
     io::BufRead as _,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
-/// Something is armed.
-static ARMED: AtomicBool = AtomicBool::new(false);
-static WORK: Count = Count::new();
-static CLOCK: Count = Count::new();
+/// What counts; 0: nothing.
+static COUNTED: AtomicU8 = AtomicU8::new(0);
+static COUNT: Count = Count::new();
 
-/// What a pass is counted among.
+/// Which points count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Among {
-    /// What happens because of an order.
-    Work,
-    /// What happens all the time.
-    Clock,
-}
-
-impl Among {
-    const fn count(self) -> &'static Count {
-        match self {
-            Self::Work => &WORK,
-            Self::Clock => &CLOCK,
-        }
-    }
+    /// Those that are passed because of an order.
+    Work = 1,
+    /// Of these, those after which something has just become lasting. What a process leaves when it dies before something
+    /// is what it left after the thing before, so the others add nothing but order.
+    Lasting = 2,
+    /// Those that are passed all the time.
+    Clock = 3,
 }
 
 /// Passes since it was armed, and the one that is the last.
@@ -58,14 +52,13 @@ impl Count {
     }
 }
 
-/// From now on passes count; at the `at`-th of these, from 1, the process aborts. At 0 it never does.
+/// From now on passes of these count; at the `at`-th, from 1, the process aborts. At 0 it never does.
 pub fn arm(among: Among, at: u64) {
-    WORK.arm(if among == Among::Work { at } else { 0 });
-    CLOCK.arm(if among == Among::Clock { at } else { 0 });
-    ARMED.store(true, Ordering::SeqCst);
+    COUNT.arm(at);
+    COUNTED.store(among as u8, Ordering::SeqCst);
 }
 
-/// A place to die, named as in `before`, `publish`.
+/// A place to die, named as in `before publish`, `inventory`.
 #[inline]
 pub fn point(when: &str, what: &str) {
     if is_armed() {
@@ -85,36 +78,47 @@ pub fn tick(when: &str, what: &str) {
 #[inline]
 #[must_use]
 pub fn is_armed() -> bool {
-    ARMED.load(Ordering::Relaxed)
+    COUNTED.load(Ordering::Relaxed) != 0
 }
 
+/// A pass of a point that belongs to work or to the clock.
 #[cold]
 #[expect(
     clippy::print_stderr,
     reason = "the last word of the process: whoever asked for it must know that it came to it"
 )]
-pub(crate) fn pass(among: Among, when: &str, what: &str) {
-    if among.count().is_last() {
+pub(crate) fn pass(of: Among, when: &str, what: &str) {
+    if counts(COUNTED.load(Ordering::SeqCst), of, when) && COUNT.is_last() {
         eprintln!("crash point: {when} {what}");
         std::process::abort();
     }
 }
 
-/// What the process is to do, as in `7`, `clock 7` or `0`.
+fn counts(counted: u8, of: Among, when: &str) -> bool {
+    counted == of as u8 || (counted == Among::Lasting as u8 && of == Among::Work && lasts(when))
+}
+
+/// What was called or published has points of its own where it becomes lasting; the caller only hears of it.
+fn lasts(when: &str) -> bool {
+    when.starts_with("after") && !["after call", "after publish", "after provider"].contains(&when)
+}
+
+/// What the process is to do, as in `7`, `lasting 7`, `clock 7` or `0`.
 ///
 /// # Errors
 /// That it is not that.
 pub fn parse(text: &str) -> Result<(Among, u64), String> {
     let (among, number) = match text.trim().split_once(' ') {
+        Some(("lasting", number)) => (Among::Lasting, number),
         Some(("clock", number)) => (Among::Clock, number),
-        Some(_) => return Err(format!("`{text}` is not `N` or `clock N`")),
+        Some(_) => return Err(format!("`{text}` is not `N`, `lasting N` or `clock N`")),
         None => (Among::Work, text.trim()),
     };
     number.parse().map(|at| (among, at)).map_err(|_| format!("`{number}` is not a number"))
 }
 
 /// Arms what is given, and then whatever is read from standard input, a line each; says on standard error that it did,
-/// and how many passes of work there were since the time before.
+/// and how many passes there were since the time before.
 pub fn obey(first: (Among, u64)) {
     arm(first.0, first.1);
     // A thread of its own: standard input blocks, and this dies with the process, which is what it is for.
@@ -127,7 +131,7 @@ pub fn obey(first: (Among, u64)) {
 
 #[expect(clippy::print_stderr, reason = "whoever wrote to standard input waits for it")]
 fn hear(line: &str) {
-    let passed = WORK.passed.load(Ordering::SeqCst);
+    let passed = COUNT.passed.load(Ordering::SeqCst);
     match parse(line) {
         Ok((among, at)) => {
             arm(among, at);
@@ -155,9 +159,23 @@ mod tests {
     }
 
     #[test]
+    fn each_counts_its_own() {
+        let counts = |counted: Among, of, when| counts(counted as u8, of, when);
+        assert!(counts(Among::Work, Among::Work, "before commit"));
+        assert!(!counts(Among::Work, Among::Clock, "before commit"));
+        assert!(!counts(Among::Clock, Among::Work, "before commit"));
+        assert!(counts(Among::Lasting, Among::Work, "after commit"));
+        assert!(!counts(Among::Lasting, Among::Work, "before commit"));
+        assert!(!counts(Among::Lasting, Among::Work, "after publish"));
+        assert!(!counts(Among::Lasting, Among::Clock, "after update"));
+        assert!(!super::counts(0, Among::Work, "before commit"), "nothing is armed");
+    }
+
+    #[test]
     fn what_is_asked_for_is_a_number_of_one_count() {
         assert_eq!(parse("12\n"), Ok((Among::Work, 12)));
         assert_eq!(parse("clock 3"), Ok((Among::Clock, 3)));
+        assert_eq!(parse("lasting 3"), Ok((Among::Lasting, 3)));
         assert!(parse("clock").is_err());
         assert!(parse("work 3").is_err());
         assert!(parse("").is_err());

@@ -36,6 +36,8 @@ pub struct Options {
     pub worlds: usize,
     /// Messages go over RabbitMQ, so that its points are passed too.
     pub amqp: Option<String>,
+    /// Of the points only those after which something lasts: see [`chassis::crash::Among::Lasting`].
+    pub lasting: bool,
     /// Lives of a world between two audits.
     pub audit_every: usize,
     /// No life is begun after this.

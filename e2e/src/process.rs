@@ -161,19 +161,33 @@ impl Process {
         self.signal("CONT").await;
     }
 
-    /// Tells it at which crash point to die, as in `7`, and waits until it heard; what it says.
-    pub async fn tell(&mut self, at: &str) -> String {
+    /// Tells it at which crash point to die, as in `7`, and waits until it heard; how many it passed since the last time.
+    ///
+    /// # Errors
+    /// The point at which it died before it heard.
+    pub async fn tell(&mut self, at: &str) -> Result<u64, String> {
         let stdin = self.stdin.as_mut().expect("it obeys");
-        stdin.write_all(format!("{at}\n").as_bytes()).await.unwrap();
-        stdin.flush().await.unwrap();
-        self.word("crash points: ").await
+        // It may be dead: then its last word says at which point.
+        let _ = stdin.write_all(format!("{at}\n").as_bytes()).await;
+        let _ = stdin.flush().await;
+        self.word().await
     }
 
-    /// The next thing that it says of crash points, if it begins so; it says it within a moment.
-    pub async fn word(&mut self, begins: &str) -> String {
+    /// The point at which it died.
+    pub async fn last_word(&mut self) -> String {
+        self.word().await.expect_err("it died")
+    }
+
+    /// The next thing that it says of crash points; it says it within a moment.
+    async fn word(&mut self) -> Result<u64, String> {
         let word = tokio::time::timeout(Duration::from_secs(60), self.words.recv()).await;
-        let word = word.expect("it says it in time").unwrap_or_default();
-        word.strip_prefix(begins).unwrap_or_else(|| panic!("it said `{word}`, not `{begins}`")).to_owned()
+        let word = word.expect("it says it in time").expect("it says something");
+        if let Some(point) = word.strip_prefix("crash point: ") {
+            return Err(point.to_owned());
+        }
+        let passed =
+            word.rsplit_once("passed ").unwrap_or_else(|| panic!("it understands nothing: {word}")).1;
+        Ok(passed.parse().unwrap())
     }
 
     /// Its end, by itself, and how.

@@ -20,15 +20,17 @@ use crate::{
     process::{Launch, Process, folder},
 };
 
-/// As quick as a provider in doubt allows.
-const FLAGS: [&str; 25] = [
+/// As quick as a provider in doubt allows, and as patient with it as a machine that is busy needs.
+const FLAGS: [&str; 27] = [
     "--no-demo",
     "--payment-horizon",
     "2s",
     "--payment-patience",
     "400ms",
     "--payment-call-timeout",
-    "700ms",
+    "1s",
+    "--payment-sends",
+    "20",
     "--payment-look",
     "200ms",
     "--payment-poll",
@@ -56,7 +58,8 @@ const LONGEST: Duration = Duration::from_secs(150);
 const RESTLESS: &str = "select coalesce(string_agg(what, ', '), '') from (values \
     ('open sagas', exists (select from orchestrator.saga where not ended)), \
     ('unread signals', exists (select from orchestrator.signal where read_time is null)), \
-    ('attempts', exists (select from payments.attempt where next_look_time is not null)), \
+    ('attempts', exists (select from payments.attempt where next_look_time is not null \
+        and state in ('STARTED', 'PENDING', 'IN_DOUBT', 'REFUNDING'))), \
     ('letters', exists (select from notifications.delivery where state = 'QUEUED')), \
     ('orchestrator.outbox', exists (select from orchestrator.outbox where dead_time is null)), \
     ('orders.outbox', exists (select from orders.outbox where dead_time is null)), \
@@ -86,7 +89,7 @@ impl Ground {
         let mut ground = Self { server, template, sagas: Vec::new() };
         let name = ground.template.clone();
         ground.create(&name, "template0").await;
-        let options = Options { worlds: 1, amqp: None, audit_every: 1, limit: None };
+        let options = Options { worlds: 1, amqp: None, lasting: false, audit_every: 1, limit: None };
         let mut world = World::at(&ground, name, &options).await;
         world.wake("0").await.unwrap();
         Doors::all_at(&world.process.as_ref().unwrap().callee()).prepare().await.unwrap();
@@ -130,6 +133,8 @@ pub(super) struct World {
     url: String,
     data: PathBuf,
     amqp: Option<(String, String)>,
+    /// Before a number, for the process: which points count.
+    among: &'static str,
     process: Option<Process>,
     /// Looks at the database.
     eye: PgConnection,
@@ -159,6 +164,7 @@ impl World {
             url,
             data: folder("crash"),
             amqp,
+            among: if options.lasting { "lasting " } else { "" },
             process: None,
             eye,
             lives,
@@ -175,7 +181,7 @@ impl World {
         }
         let began = Instant::now();
         let process = self.process.as_mut().unwrap();
-        process.tell(&job.first.to_string()).await;
+        process.tell(&format!("{}{}", self.among, job.first)).await.unwrap();
         let line = Line::to(Doors::all_at(&process.callee()));
         let shop = Shop::at(&line);
         let selling = tokio::spawn({
@@ -183,8 +189,16 @@ impl World {
             async move { shop.sell_one(kind, number).await }
         });
         let mut life = Life::of(job);
-        let mut deaths = [job.second.map(|second| second.to_string()), None].into_iter();
-        while let Some(point) = self.until_rest(|| selling.is_finished()).await {
+        let second = job.second.map(|second| match second {
+            Second::Work(at) => format!("{}{at}", self.among),
+            Second::Clock(at) => format!("clock {at}"),
+        });
+        let mut deaths = [second, None].into_iter();
+        self.passed = loop {
+            let point = match self.until_rest(|| selling.is_finished()).await {
+                Ok(passed) => break passed,
+                Err(point) => point,
+            };
             life.died.push(point);
             // As often as it is asked to die, and once more.
             let mut next = deaths.next().expect("it dies only when it is asked to");
@@ -193,10 +207,8 @@ impl World {
                 next = deaths.next().expect("it dies only when it is asked to");
             }
             line.moved(Doors::all_at(&self.process.as_ref().unwrap().callee()));
-        }
+        };
         selling.await.unwrap();
-        let told = self.process.as_mut().unwrap().tell("0").await;
-        self.passed = told.rsplit_once("passed ").unwrap().1.parse().unwrap();
         let ends = shop.all_end(LONGEST).await;
         life.end = ends.into_keys().map(|(_, end)| end).collect();
         life.order = shop.orders().concat();
@@ -244,19 +256,21 @@ impl World {
         }
     }
 
-    /// Waits until everything is at rest and the client is `done`; or until the process dies: the point.
-    async fn until_rest(&mut self, done: impl Fn() -> bool) -> Option<String> {
+    /// Waits until everything is at rest and the client is `done`, and has nothing counted any more: how many points were
+    /// passed. Or until the process dies, were it in that very moment: the point.
+    async fn until_rest(&mut self, done: impl Fn() -> bool) -> Result<u64, String> {
         let mut process = self.process.take().unwrap();
         let died = tokio::select! {
             how = process.wait() => Some(how),
             () = async { while !done() { pause().await; } self.rest().await } => None,
         };
-        let Some(how) = died else {
-            self.process = Some(process);
-            return None;
-        };
-        assert!(how.contains("SIGABRT"), "it ended otherwise: {how}; see {}", self.data.display());
-        Some(process.word("crash point: ").await)
+        if let Some(how) = died {
+            assert!(how.contains("SIGABRT"), "it ended otherwise: {how}; see {}", self.data.display());
+            return Err(process.last_word().await);
+        }
+        let passed = process.tell("0").await?;
+        self.process = Some(process);
+        Ok(passed)
     }
 
     async fn rest(&mut self) {
@@ -323,5 +337,5 @@ impl World {
 }
 
 async fn pause() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
 }

@@ -131,7 +131,7 @@ async fn confirmations(channel: &Channel, batch: &[Publication], within: Duratio
             .enumerate()
             .map(|(place, confirm)| async move { (place, confirm.await) })
             .collect();
-        crash::point("before confirm", "broker");
+        crash::point("after send", "broker");
         while let Some((place, confirmation)) = confirms.next().await {
             let confirmation = confirmation?;
             // `is_ack` is true for a message that came back, too.

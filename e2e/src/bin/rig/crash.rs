@@ -37,6 +37,9 @@ pub(crate) struct Crash {
     /// Two deaths in each life, at every pair of points
     #[arg(long)]
     pairs: bool,
+    /// In pairs, count every point, not only those after which something lasts: some eight times as many pairs
+    #[arg(long, requires = "pairs")]
+    all_points: bool,
     /// Only this part of the pairs, drawn by the seed
     #[arg(long, default_value_t = 1.0, value_name = "PART", requires = "pairs")]
     sample: f64,
@@ -64,7 +67,8 @@ impl Crash {
         }
         let amqp = self.amqp.then(|| chassis::testbed::variable("AMENDS_TEST_AMQP_URL"));
         let limit = self.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-        let options = Options { worlds: self.worlds, amqp, audit_every: 50, limit };
+        let lasting = self.pairs && !self.all_points;
+        let options = Options { worlds: self.worlds, amqp, lasting, audit_every: 50, limit };
         let mut account = Account::default();
         let board = if self.pairs {
             let board = self.pairs(&ground, &kinds, &options).await;
