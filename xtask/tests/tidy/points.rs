@@ -25,7 +25,8 @@ fn what_commits_passes_crash_points() {
                 && code.contains("sqlx::query")
                 && !source.path.ends_with("orchestrator/src/journal.rs");
             if by_hand || past {
-                let what = "passes no crash points: use `chassis::database::commit` and `chassis::sql::Statement`";
+                let what =
+                    "passes no crash points: use `chassis::database::commit` and `chassis::sql::Statement`";
                 findings.push(Finding::new(&source.path, number + 1, what.to_owned()));
             }
         }
