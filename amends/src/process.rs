@@ -8,14 +8,11 @@ use std::{
     time::Duration,
 };
 
-use chassis::{config, telemetry};
+use chassis::{config, crash, telemetry};
 use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::{
-    signals,
-    stack::{BusKind, CacheKind, Pools},
-};
+use crate::stack::{BusKind, CacheKind, Pools};
 
 /// How a process of Amends runs.
 #[derive(Debug, Clone, Args)]
@@ -88,7 +85,7 @@ impl Process {
     /// Binds both ports; these are the ones to take when none is given.
     pub(crate) async fn listen(&self, grpc: u16, http: u16) -> Result<Listeners, ListenError> {
         if let Some(at) = self.ending.crash_at {
-            signals::crash_when_told(at);
+            crash::obey(at);
         }
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let grpc = self.grpc_listen.unwrap_or_else(|| local(grpc));

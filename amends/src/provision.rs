@@ -122,6 +122,25 @@ pub async fn embedded(cluster: &Cluster) -> Result<Databases, Error> {
     Ok(Databases::of(|schema| cluster.url(schema.role, DATABASE)))
 }
 
+/// Makes what is missing in a database that is there already; the URLs of its services. Every role comes in without a
+/// password.
+///
+/// # Errors
+/// A URL that is none, and what the server said.
+pub(crate) async fn given(url: &str) -> Result<Databases, Error> {
+    let mut owner = PgConnection::connect(url).await?;
+    for schema in &schemas() {
+        let needed = schema.migrations.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+        if version(&mut owner, schema).await? < needed {
+            let made = database::provision(&mut owner, schema).await;
+            made.map_err(|source| Error::Provision { schema: schema.name, source })?;
+        }
+    }
+    owner.close().await?;
+    let place = url.rsplit_once('@').map_or("", |(_, place)| place);
+    Ok(Databases::of(|schema| format!("postgres://{}@{place}", schema.role)))
+}
+
 /// Makes a service's schema in a database of its own, or brings it up to date, and grants its role what it needs. May
 /// be repeated.
 ///

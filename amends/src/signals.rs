@@ -4,7 +4,7 @@
 
 use std::{fs, io};
 
-use chassis::{crash, stop::Stop};
+use chassis::stop::Stop;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The listener. From its creation on, the signals no longer end the process by themselves.
@@ -39,24 +39,6 @@ impl Signals {
         let name = self.next().await;
         tracing::warn!(signal = name, "not waiting for what is under way");
         hurry.request();
-    }
-}
-
-/// At SIGUSR1 crash points begin to count; at the `at`-th the process dies.
-pub(crate) fn crash_when_told(at: u64) {
-    match signal(SignalKind::user_defined1()) {
-        Ok(mut told) => {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "it dies with the process, which is what it is for"
-            )]
-            tokio::spawn(async move {
-                told.recv().await;
-                tracing::warn!(at, "crash points count from now on");
-                crash::arm(at);
-            });
-        }
-        Err(error) => tracing::error!(%error, "nobody can tell this process to crash"),
     }
 }
 

@@ -106,6 +106,7 @@ impl Stack {
             let identity = Identity { instance, address };
             let services = Services::start(&ground, &databases, (settings, keys), identity).await?;
             services.subscribe().await?;
+            ground.open();
             Ok::<_, Error>(services)
         };
         let front = Front::begin(http)?;

@@ -6,7 +6,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use chassis::telemetry;
+use chassis::{config::Secret, telemetry};
 use clap::Args;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     host::{self, Stops},
     postgres::Place,
     process::{Listeners, Process},
-    provision,
+    provision::{self, Databases},
     stack::{Options, Settings, Stack},
     token_keys::TokenKeys,
 };
@@ -42,6 +42,10 @@ pub(crate) struct Up {
     place: Place,
     #[command(flatten)]
     process: Process,
+    /// One database that holds every schema, on a server that is there already, instead of a private Postgres: its
+    /// owner's URL, without a password. For many side by side, as in `cargo xtask crash`
+    #[arg(long, value_name = "URL", hide = true)]
+    database_url: Option<Secret>,
     /// Leave an empty store empty, without the demo catalogue
     #[arg(long, env = "AMENDS_NO_DEMO")]
     no_demo: bool,
@@ -65,11 +69,23 @@ impl Up {
 
     pub(crate) async fn run(self, stops: Stops) -> anyhow::Result<()> {
         let listeners = self.process.listen(PORTS.0, PORTS.1).await?;
+        if let Some(url) = self.database_url.clone() {
+            let data = DataDir::lock(&self.place.data_dir)?;
+            let databases = provision::given(url.expose()).await.context("--database-url cannot be used")?;
+            let judged = url.expose().to_owned();
+            return self.serve(&data, (databases, judged), None, listeners, &stops).await;
+        }
         let (data, cluster) = self.place.open().await?;
         let served = if stops.stop.is_wanted() {
             Ok(())
         } else {
-            self.serve(&data, &cluster, listeners, &stops).await
+            match provision::embedded(&cluster).await.context("the private Postgres cannot be made ready") {
+                Ok(databases) => {
+                    let judged = cluster.url("postgres", provision::DATABASE);
+                    self.serve(&data, (databases, judged), Some(&cluster), listeners, &stops).await
+                }
+                Err(error) => Err(error),
+            }
         };
         let stopped = host::blocking(move || cluster.stop()).await?;
         served?;
@@ -79,12 +95,11 @@ impl Up {
     async fn serve(
         self,
         data: &DataDir,
-        cluster: &Cluster,
+        (databases, judged): (Databases, String),
+        cluster: Option<&Cluster>,
         listeners: Listeners,
         stops: &Stops,
     ) -> anyhow::Result<()> {
-        let databases =
-            provision::embedded(cluster).await.context("the private Postgres cannot be made ready")?;
         let options = Options {
             databases,
             pools: self.process.pools(),
@@ -102,13 +117,14 @@ impl Up {
             Err(_) if stops.stop.is_wanted() => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let watching = cluster.clone();
-        stops.stop.spawn(keep_alive(watching, stops.clone()));
         if !self.no_audit {
             let schedule = Schedule { every: self.audit_every, whole_every: DAY };
-            let sources = Sources::one(&cluster.url("postgres", provision::DATABASE));
+            let sources = Sources::one(&judged);
             let auditor = Auditor::new(sources, audit::Options::default(), schedule);
             stops.stop.spawn(auditor.run(stops.stop.clone()));
+        }
+        if let Some(cluster) = cluster {
+            stops.stop.spawn(keep_alive(cluster.clone(), stops.clone()));
         }
         let worked = tokio::select! {
             // Nothing is refused to start that is asked to stop: first look at the wish.
@@ -125,16 +141,14 @@ impl Up {
 }
 
 /// Opens the house, and then never returns.
-async fn work(stack: &Stack, data: &DataDir, cluster: &Cluster, no_demo: bool) -> anyhow::Result<()> {
+async fn work(stack: &Stack, data: &DataDir, cluster: Option<&Cluster>, no_demo: bool) -> anyhow::Result<()> {
     stack.driving().await;
     if !no_demo {
         furnish(stack, data).await.context("the demo catalogue cannot be made (--no-demo leaves it out)")?;
     }
-    host::ready(&[
-        ("grpc", stack.grpc.to_string()),
-        ("http", stack.http.to_string()),
-        ("postgres", cluster.tcp_url("postgres", "amends")),
-    ]);
+    let mut addresses = vec![("grpc", stack.grpc.to_string()), ("http", stack.http.to_string())];
+    addresses.extend(cluster.map(|cluster| ("postgres", cluster.tcp_url("postgres", "amends"))));
+    host::ready(&addresses);
     remark(&invitation(stack));
     std::future::pending().await
 }

@@ -22,7 +22,7 @@ use tokio::{
 };
 use types::NoAnswer;
 
-use crate::{crash, database::Trouble, stop::Stop};
+use crate::{database::Trouble, stop::Stop};
 
 /// One function, one batch, one transaction.
 pub trait Command: Send + Sync + 'static {
@@ -230,9 +230,7 @@ async fn run<C: Command>(command: &C, items: &[C::Item]) -> Result<Vec<C::Reply>
     let mut tries = 1;
     loop {
         // A panic is a bug in one item's rules; it must not take the neighbours or the loop with it.
-        crash::point("before command");
         let outcome = AssertUnwindSafe(command.run(items)).catch_unwind().await;
-        crash::point("after command");
         match outcome {
             Ok(Ok(replies)) if replies.len() == items.len() => return Ok(replies),
             Ok(Ok(replies)) => {

@@ -335,6 +335,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Starts to hand the queue's messages to the handler, until the process stops. Returns when the queue exists and
     /// takes messages.
     async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error>;
+
+    /// Whether nobody but this process publishes what its outboxes hold.
+    fn is_of_one_process(&self) -> bool {
+        false
+    }
 }
 
 /// Why the bus cannot be used.

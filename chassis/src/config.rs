@@ -7,7 +7,7 @@ use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 use clap::Args;
 
 use crate::{
-    database,
+    crash, database,
     telemetry::{self, Format},
 };
 
@@ -128,9 +128,9 @@ pub struct Ending {
     #[arg(long, env = "AMENDS_GRACE", value_name = "TIME", default_value = "20s",
         value_parser = humantime::parse_duration)]
     pub grace: Duration,
-    /// Die at this pass of a crash point after SIGUSR1: for `cargo xtask crash`
-    #[arg(long, value_name = "N", hide = true)]
-    pub crash_at: Option<u64>,
+    /// Die at this pass of a crash point; standard input gives the next ones: for `cargo xtask crash`
+    #[arg(long, value_name = "N", hide = true, value_parser = crash::parse)]
+    pub crash_at: Option<(crash::Among, u64)>,
 }
 
 #[cfg(test)]

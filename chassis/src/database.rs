@@ -8,7 +8,7 @@
 mod bound;
 mod waiting;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{panic::Location, str::FromStr as _, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlSafeStr as _,
@@ -274,15 +274,21 @@ pub async fn begin_on(pool: &PgPool) -> Result<Transaction<'static, Postgres>, T
     within(SOON, to_its_end(Transaction::begin(connection, None))).await.map_err(Trouble::before)
 }
 
-/// Commits.
+/// Commits. Its crash points are named by the file that calls it.
 ///
 /// # Errors
 /// What the server said. When the connection broke nothing is known.
-pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), Trouble> {
-    crash::point("before commit");
-    in_time(transaction.commit()).await?;
-    crash::point("after commit");
-    Ok(())
+#[track_caller]
+pub fn commit(
+    transaction: Transaction<'_, Postgres>,
+) -> impl Future<Output = Result<(), Trouble>> + Send + '_ {
+    let caller = Location::caller().file();
+    async move {
+        crash::point("before commit", caller);
+        in_time(transaction.commit()).await?;
+        crash::point("after commit", caller);
+        Ok(())
+    }
 }
 
 /// Why a command did not end: what its batcher does next follows from it.

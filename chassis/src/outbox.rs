@@ -64,8 +64,8 @@ impl Outbox {
             claim: format!(
                 "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
                  from (select outbox_id from {schema}.outbox where dead_time is null \
-                       and create_time < now() - make_interval(secs => $1) and (not_before is null or not_before < now()) \
-                       and outbox_id <> all ($2::uuid[]) \
+                       and ($2::boolean or (create_time < now() - make_interval(secs => $1) \
+                         and (not_before is null or not_before < now()))) \
                        order by create_time limit 500 for update skip locked) due \
                  where o.outbox_id = due.outbox_id \
                  returning o.outbox_id, o.exchange, o.routing_key, o.kind, o.body, o.headers, o.create_time, o.attempt"
@@ -126,10 +126,11 @@ impl Outbox {
         Ok(())
     }
 
-    async fn claim(&self, pool: &PgPool, age: Duration, in_hand: Vec<Uuid>) -> sqlx::Result<Vec<Message>> {
+    /// Takes what is older than `age` and in nobody's hand; or everything, whoever had it in hand.
+    async fn claim(&self, pool: &PgPool, age: Duration, everything: bool) -> sqlx::Result<Vec<Message>> {
         let claim = sqlx::query(AssertSqlSafe(self.claim.clone()).into_sql_str())
             .bind(age.as_secs_f64())
-            .bind(in_hand)
+            .bind(everything)
             .fetch_all(pool);
         let rows = in_time(claim).await?;
         rows.into_iter().map(|row| self.read(&row)).collect()
@@ -244,6 +245,9 @@ struct Runner {
 
 impl Runner {
     async fn run(self, mut handed: mpsc::UnboundedReceiver<Vec<Message>>) {
+        // Where nobody else relays these rows, those that are there now were left by a death: whatever it had in hand is
+        // free. Beside others only age tells what nobody has in hand.
+        let mut everything = self.bus.is_of_one_process();
         let mut next_sweep = tokio::time::Instant::now();
         let mut next_look = next_sweep;
         while !self.stop.is_wanted() {
@@ -267,7 +271,7 @@ impl Runner {
                 self.relay(batch).await;
             }
             if tokio::time::Instant::now() >= next_sweep {
-                self.sweep().await;
+                self.sweep(std::mem::take(&mut everything)).await;
                 next_sweep = tokio::time::Instant::now() + self.options.sweep_every;
             }
             if tokio::time::Instant::now() >= next_look {
@@ -289,13 +293,14 @@ impl Runner {
         }
     }
 
-    async fn sweep(&self) {
-        match self.outbox.claim(&self.pool, self.options.sweep_age, Vec::new()).await {
+    async fn sweep(&self, everything: bool) {
+        match self.outbox.claim(&self.pool, self.options.sweep_age, everything).await {
             Ok(messages) if messages.is_empty() => {}
             Ok(mut messages) => {
                 if seeded::is(Bug::CursorOutbox) {
                     messages.retain(|message| seeded::is_behind_the_cursor(message.id));
                 }
+                crash::point("after claim of messages", self.outbox.source);
                 metrics::counter!("amends_outbox_swept_total", "service" => self.outbox.source)
                     .increment(u64::try_from(messages.len()).unwrap_or(0));
                 self.relay(messages).await;
@@ -311,9 +316,9 @@ impl Runner {
         if seeded::is(Bug::OutboxRowDeletedFirst) {
             self.settle(messages.iter().map(|m| m.id).collect(), Default::default()).await;
         }
-        crash::point("before publish");
+        crash::point("before publish", self.outbox.source);
         let outcomes = self.bus.publish(&messages).await;
-        crash::point("after publish");
+        crash::point("after publish", self.outbox.source);
         let mut safe = Vec::new();
         let mut later = (Vec::new(), Vec::new(), Vec::new());
         for (message, outcome) in messages.iter().zip(outcomes) {
@@ -343,19 +348,23 @@ impl Runner {
     async fn settle(&self, safe: Vec<Uuid>, later: (Vec<Uuid>, Vec<i32>, Vec<f64>)) {
         if !safe.is_empty() {
             let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(safe);
+            crash::point("before delete of what was sent", self.outbox.source);
             if let Err(error) = in_time(delete.execute(&self.pool)).await {
                 // They will be published again; whoever handles them absorbs that.
                 tracing::warn!(service = self.outbox.source, %error, "cannot delete what was sent");
             }
+            crash::point("after delete of what was sent", self.outbox.source);
         }
         if !later.0.is_empty() {
             let update = sqlx::query(AssertSqlSafe(self.outbox.later.clone()).into_sql_str())
                 .bind(later.0)
                 .bind(later.1)
                 .bind(later.2);
+            crash::point("before putting off messages", self.outbox.source);
             if let Err(error) = in_time(update.execute(&self.pool)).await {
                 tracing::warn!(service = self.outbox.source, %error, "cannot put messages off");
             }
+            crash::point("after putting off messages", self.outbox.source);
         }
     }
 
@@ -376,8 +385,10 @@ impl Runner {
             .bind(headers)
             .bind(notice.time)
             .bind(tell);
+        crash::point("before burying a message", self.outbox.source);
         if let Err(error) = in_time(bury.execute(&self.pool)).await {
             tracing::warn!(message.id = %message.id, %error, "cannot bury a dead message");
         }
+        crash::point("after burying a message", self.outbox.source);
     }
 }

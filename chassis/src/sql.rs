@@ -8,16 +8,21 @@
 use std::marker::PhantomData;
 
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Column as _, Either, Encode, Executor as _, FromRow, PgConnection,
-    Postgres, SqlSafeStr as _, Statement as _, Type, TypeInfo as _,
+    Arguments as _, AssertSqlSafe, Column as _, Connection as _, Either, Encode, Executor as _, FromRow,
+    PgConnection, Postgres, SqlSafeStr as _, Statement as _, Type, TypeInfo as _,
     postgres::{PgArguments, PgRow, PgTypeInfo},
 };
 
-use crate::database::in_time;
+use crate::{
+    crash::{self, Among},
+    database::in_time,
+};
 
 /// A statement with parameters `P` and rows `R`, both tuples.
 pub struct Statement<P, R = ()> {
     sql: &'static str,
+    among: Among,
+    is_claim: bool,
     shape: PhantomData<fn(P) -> R>,
 }
 
@@ -46,29 +51,102 @@ where
     /// Declares it.
     #[must_use]
     pub const fn new(sql: &'static str) -> Self {
-        Self { sql, shape: PhantomData }
+        Self { sql, among: Among::Work, is_claim: false, shape: PhantomData }
+    }
+
+    /// It runs whether there is work or not: its crash points are counted apart.
+    #[must_use]
+    pub const fn by_the_clock(self) -> Self {
+        Self { among: Among::Clock, ..self }
+    }
+
+    /// It is asked again and again, and mostly touches nothing: only what was taken is a crash point.
+    #[must_use]
+    pub const fn as_claim(self) -> Self {
+        Self { is_claim: true, ..self }
+    }
+
+    /// A write that is a commit of its own passes crash points.
+    fn point(&self, connection: &PgConnection) -> Option<Point> {
+        if !crash::is_armed() || connection.is_in_transaction() {
+            return None;
+        }
+        let what = written(self.sql)?;
+        Some(Point { what, among: self.among, is_claim: self.is_claim })
     }
 
     /// All rows.
     pub async fn all(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<Vec<R>> {
-        in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_all(connection)).await
+        let point = self.point(connection);
+        before(point.as_ref());
+        let rows: Vec<R> =
+            in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_all(connection)).await?;
+        after(point.as_ref(), !rows.is_empty());
+        Ok(rows)
     }
 
     /// The only row.
     pub async fn one(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<R> {
-        in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_one(connection)).await
+        let point = self.point(connection);
+        before(point.as_ref());
+        let row =
+            in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_one(connection)).await?;
+        after(point.as_ref(), true);
+        Ok(row)
     }
 
     /// The only row, if there is one.
     pub async fn maybe(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<Option<R>> {
-        in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_optional(connection)).await
+        let point = self.point(connection);
+        before(point.as_ref());
+        let row: Option<R> =
+            in_time(sqlx::query_as_with(self.sql, parameters.arguments()?).fetch_optional(connection))
+                .await?;
+        after(point.as_ref(), row.is_some());
+        Ok(row)
     }
 
     /// Runs it; how many rows it touched.
     pub async fn run(&self, connection: &mut PgConnection, parameters: P) -> sqlx::Result<u64> {
+        let point = self.point(connection);
+        before(point.as_ref());
         let done = in_time(sqlx::query_with(self.sql, parameters.arguments()?).execute(connection)).await?;
+        after(point.as_ref(), done.rows_affected() > 0);
         Ok(done.rows_affected())
     }
+}
+
+/// The crash points of a write.
+struct Point {
+    what: String,
+    among: Among,
+    is_claim: bool,
+}
+
+fn before(point: Option<&Point>) {
+    if let Some(point) = point.filter(|point| !point.is_claim) {
+        crash::pass(point.among, "before", &point.what);
+    }
+}
+
+fn after(point: Option<&Point>, touched: bool) {
+    if let Some(point) = point.filter(|point| touched || !point.is_claim) {
+        crash::pass(point.among, "after", &point.what);
+    }
+}
+
+/// What a statement writes, as in `insert orchestrator.journal`: the first table that it adds rows to, else the first that
+/// it changes. None when it only reads.
+fn written(sql: &str) -> Option<String> {
+    let verbs = [("insert into ", "insert"), ("delete from ", "delete"), ("update ", "update")];
+    verbs.into_iter().find_map(|(words, verb)| {
+        let mut places = sql.match_indices(words).filter_map(|(at, _)| {
+            sql[at + words.len()..].split(|c: char| c.is_whitespace() || c == '(').next()
+        });
+        // Tables have a schema everywhere; what follows in `for update skip locked` has none.
+        let table = places.find(|table| table.contains('.'))?;
+        Some(format!("{verb} {table}"))
+    })
 }
 
 /// A statement, seen by the check.
@@ -217,3 +295,23 @@ columns!(13: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12)
 columns!(14: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13);
 columns!(15: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14);
 columns!(16: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11, M 12, N 13, O 14, P 15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_statement_writes_is_read_from_it() {
+        let none =
+            ["select a from b.c", "select a from b.c order by a limit 1 for no key update skip locked"];
+        for sql in none {
+            assert_eq!(written(sql), None, "{sql}");
+        }
+        assert_eq!(written("insert into a.b (c) values ($1)").as_deref(), Some("insert a.b"));
+        assert_eq!(written("delete from a.b where c").as_deref(), Some("delete a.b"));
+        let claim = "update a.b x set y from (select z from a.b for update skip locked) due";
+        assert_eq!(written(claim).as_deref(), Some("update a.b"));
+        let several = "with f as (select 1 for share), w as (update a.b set x) insert into a.c select 1";
+        assert_eq!(written(several).as_deref(), Some("insert a.c"));
+    }
+}

@@ -1,143 +1,181 @@
-//! The process dies at every crash point: one order for each, and each order comes to the end that its kind may have.
+//! The process dies at every crash point, and then at every pair of them: each order comes to an end that its kind may
+//! have, and the auditor finds nothing.
 //!
-//! One data folder, one process after the other: while it recovers nothing is counted; then it is told to count (SIGUSR1),
-//! an order is sent, and at the k-th point it aborts. A kind is through when an order ends before its point is reached.
+//! Many worlds side by side, each a database of its own on one server and one process after the other. A life is one
+//! order: the process is told to die at the k-th point that is passed from then on, the order is sent, and whoever is
+//! started next brings it to its end. In a pair the next one dies too, at the j-th point since its start. A kind is
+//! through when its order ends, and everything is at rest, before its point is reached. Read next: `crash/world.rs` (one
+//! life), `crash/board.rs` (which comes next), `crash/account.rs` (what came of it).
 
-use std::{path::Path, time::Duration};
+mod account;
+mod board;
+mod survey;
+mod world;
 
-use crate::{
-    load::{Doors, Kind, Line, Shop},
-    process::{self, Launch, Process, folder},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-/// Which points.
+pub use self::{
+    account::{Account, Life},
+    board::{Board, Job, Second},
+    survey::Survey,
+    world::Ground,
+};
+
+use self::world::World;
+
+/// How the worlds are run.
 #[derive(Debug, Clone)]
-pub struct Run {
-    /// Every so many.
-    pub every: u64,
-    /// From this one on.
-    pub from: u64,
-    pub kinds: Vec<Kind>,
+pub struct Options {
+    /// Side by side.
+    pub worlds: usize,
+    /// Messages go over RabbitMQ, so that its points are passed too.
+    pub amqp: Option<String>,
+    /// Of the points only those after which something lasts: see [`chassis::crash::Among::Lasting`].
+    pub lasting: bool,
+    /// Lives of a world between two audits.
+    pub audit_every: usize,
+    /// No life is begun after this.
+    pub limit: Option<Duration>,
 }
 
-/// As quick as a provider in doubt allows.
-const FLAGS: [&str; 16] = [
-    "--no-demo",
-    "--payment-horizon",
-    "2s",
-    "--payment-patience",
-    "400ms",
-    "--payment-call-timeout",
-    "700ms",
-    "--payment-look",
-    "200ms",
-    "--simulator-slow",
-    "1s",
-    "--answer-after",
-    "5s",
-    "--risk-review-deadline",
-    "5s",
-    "--crash-at",
-];
+/// Failures after which it is not worth going on.
+const ENOUGH: usize = 25;
 
-/// After the end of an order nothing of it is on its way any more.
-const QUIET: Duration = Duration::from_millis(700);
-
-async fn up(data: &Path, at: u64) -> (Process, std::path::PathBuf) {
-    let bin = chassis::testbed::variable("AMENDS_TEST_POSTGRES_BIN");
-    let (data_dir, at) = (data.display().to_string(), at.to_string());
-    let fixed = ["up", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
-    let places = ["--data-dir", &data_dir, "--postgres-bin", &bin];
-    let arguments = [&fixed[..], &places, &FLAGS, &[at.as_str()]].concat();
-    let log = data.join("said.log");
-    let launch = Launch {
-        arguments: arguments.into_iter().map(str::to_owned).collect(),
-        log: Some(log.clone()),
-        ..Launch::default()
-    };
-    (Process::launch(&launch).await.unwrap_or_else(|said| panic!("it does not start again:\n{said}")), log)
+/// What the worlds share.
+struct Shared {
+    ground: Ground,
+    options: Options,
+    board: Mutex<Board>,
+    account: Mutex<Account>,
+    numbers: AtomicUsize,
+    over: AtomicBool,
 }
 
-/// Runs it; the names of the points at which the process died, in their order.
-///
-/// # Panics
-/// When a process ends otherwise, an order ends as its kind never may, or the auditor finds something.
-pub async fn run(run: &Run, say: impl Fn(&str)) -> Vec<String> {
-    let data = folder("crash");
-    let (first, _) = up(&data, 0).await;
-    Doors::all_at(&first.callee()).prepare().await.unwrap();
-    first.terminate().await;
-    let mut died = Vec::new();
-    for kind in &run.kinds {
-        let mut at = run.from;
-        loop {
-            let Some(point) = once(&data, *kind, at).await else { break };
-            say(&format!("{kind:?} {at:>3}: {point}"));
-            died.push(point);
-            at += run.every;
-        }
-        assert!(at > run.from, "the run is void: {kind:?} passed no crash point from {at} on");
-        say(&format!("{kind:?}: an order ends before it passes {at} points"));
-        audit(&data).await;
-    }
-    died
+/// A panic of a life that failed leaves these as they were between two lives.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One order and one death, if it comes to it: the point's name. The order of the death before ends here.
-async fn once(data: &Path, kind: Kind, at: u64) -> Option<String> {
-    let (process, log) = up(data, at).await;
-    let line = Line::to(Doors::all_at(&process.callee()));
-    let shop = Shop::at(&line);
-    process.tell().await;
-    let selling = tokio::spawn({
-        let shop = shop.clone();
-        async move { shop.sell_one(kind, usize::try_from(at).unwrap()).await }
+/// Runs every job of the board; what came of it.
+pub async fn run(
+    ground: &Ground,
+    board: Board,
+    account: Account,
+    options: &Options,
+    say: impl Fn(&str),
+) -> Account {
+    let began = Instant::now();
+    let shared = Arc::new(Shared {
+        ground: ground.clone(),
+        options: options.clone(),
+        board: Mutex::new(board),
+        account: Mutex::new(account),
+        numbers: AtomicUsize::new(0),
+        over: AtomicBool::new(false),
     });
-    let mut process = process;
-    let through = async {
-        while shop.acknowledged() == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    let worlds: Vec<_> =
+        (0..options.worlds.max(1)).map(|_| tokio::spawn(inhabit(Arc::clone(&shared)))).collect();
+    let mut told = Instant::now();
+    while worlds.iter().any(|world| !world.is_finished()) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if options.limit.is_some_and(|limit| began.elapsed() > limit) {
+            shared.over.store(true, Ordering::SeqCst);
         }
-        shop.all_end(Duration::from_secs(120)).await;
-        tokio::time::sleep(QUIET).await;
-    };
-    let died = tokio::select! {
-        () = through => None,
-        how = process.wait() => Some(how),
-    };
-    let Some(how) = died else {
-        selling.await.unwrap();
-        process.terminate().await;
-        return None;
-    };
-    assert!(how.contains("SIGABRT"), "{kind:?} {at}: it ended otherwise: {how}");
-    // Its standard error is read by another task, which comes to its end a moment later.
-    let point = crate::eventually("the point is named", || async {
-        let said = std::fs::read_to_string(&log).ok()?;
-        said.lines().rev().find_map(|line| line.strip_prefix("crash point: ")).map(str::to_owned)
-    })
-    .await;
-    // Alive again, and nothing is counted: the client goes on, the order ends.
-    let (again, _) = up(data, 0).await;
-    line.moved(Doors::all_at(&again.callee()));
-    selling.await.unwrap();
-    shop.all_end(Duration::from_secs(120)).await;
-    again.terminate().await;
-    Some(point)
+        if told.elapsed() > Duration::from_secs(15) {
+            told = Instant::now();
+            say(&progress(&shared, began));
+        }
+    }
+    for world in worlds {
+        world.await.unwrap();
+    }
+    say(&progress(&shared, began));
+    let mut account = lock(&shared.account).clone();
+    account.close(&lock(&shared.board), began.elapsed());
+    account
 }
 
-async fn audit(data: &Path) {
-    let (process, _) = up(data, 0).await;
-    let arguments = ["audit", "--data-dir", data.to_str().unwrap(), "--quiescent"];
-    // A message may be on its way still: what counts is what it says in the end.
-    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+fn progress(shared: &Shared, began: Instant) -> String {
+    let (board, account) = (lock(&shared.board), lock(&shared.account));
+    let seconds = began.elapsed().as_secs_f64();
+    let (done, of) = board.progress();
+    let here = account.here();
+    let rate = here.deaths as f64 / seconds;
+    let left = of.filter(|_| here.lives > 0).map_or_else(String::new, |of| {
+        let left = of.saturating_sub(done) as f64 * seconds / here.lives as f64;
+        format!(" of about {of}, about {:.0} min left", left / 60.0)
+    });
+    format!(
+        "{seconds:>5.0} s: {done} lives{left}; {} deaths here, {rate:.1} a second; {} failures; {} audits",
+        here.deaths,
+        account.failures.len(),
+        account.audits
+    )
+}
+
+/// One world after the other: a life that fails ends its world, so that the next ones begin clean.
+async fn inhabit(shared: Arc<Shared>) {
+    let mut world = None;
     loop {
-        let (code, text) = process::run(&arguments, &[]).await;
-        if code == Some(0) {
-            break;
+        let is_over = shared.over.load(Ordering::SeqCst);
+        let job = if is_over { None } else { lock(&shared.board).take() };
+        let Some(job) = job else {
+            // What others have in hand may have to be done again.
+            if is_over || lock(&shared.board).is_done() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let taken = world.take();
+        let (number, job_again) = (shared.numbers.fetch_add(1, Ordering::SeqCst), job.clone());
+        let (ground, options) = (shared.ground.clone(), shared.options.clone());
+        let lived = tokio::spawn(async move {
+            let mut world = match taken {
+                Some(world) => world,
+                None => World::begin(&ground, &options).await,
+            };
+            let life = world.life(&job_again, number).await;
+            let audit = if world.lives.len() >= options.audit_every { world.audit().await } else { None };
+            (world, life, audit)
+        });
+        match lived.await {
+            Ok((still, life, audit)) => {
+                lock(&shared.board).note(&job, &life);
+                lock(&shared.account).add(life, audit);
+                world = Some(still);
+            }
+            Err(error) => {
+                let why = panic_text(error);
+                lock(&shared.board).give_up(&job);
+                let mut account = lock(&shared.account);
+                account.failures.push(format!("{job}: {why}"));
+                shared.over.fetch_or(account.failures.len() >= ENOUGH, Ordering::SeqCst);
+            }
         }
-        assert!(tokio::time::Instant::now() < until, "the auditor finds something:\n{text}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    process.terminate().await;
+    if let Some(mut world) = world {
+        let audit = tokio::spawn(async move {
+            let audit = world.audit().await;
+            world.end().await;
+            audit
+        });
+        let audit = audit.await.unwrap_or_else(|error| Some(Err(panic_text(error))));
+        lock(&shared.account).add_audit(audit);
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let panic = match error.try_into_panic() {
+        Ok(panic) => panic,
+        Err(error) => return error.to_string(),
+    };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

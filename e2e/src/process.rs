@@ -14,9 +14,9 @@ use chassis::{
     testbed::variable,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-    sync::oneshot,
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::{mpsc, oneshot},
 };
 
 /// A folder that another user may look through, since the private Postgres runs as one.
@@ -36,13 +36,19 @@ pub struct Launch {
     pub label: Option<String>,
     /// Its lines are written here as well.
     pub log: Option<PathBuf>,
+    /// It reads crash points from its standard input (`--crash-at`).
+    pub obeys: bool,
 }
 
 /// A running binary.
 pub struct Process {
     child: Child,
+    /// Apart from the child, which closes it when its end is waited for.
+    stdin: Option<ChildStdin>,
     /// What it said in its line `ready`.
     pub addresses: HashMap<String, String>,
+    /// What it says of crash points.
+    words: mpsc::UnboundedReceiver<String>,
 }
 
 impl Process {
@@ -52,7 +58,7 @@ impl Process {
             arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
             environment: environment.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
             label: std::env::var("AMENDS_TEST_VERBOSE").ok().map(|_| String::new()),
-            log: None,
+            ..Launch::default()
         };
         Self::launch(&launch).await.unwrap_or_else(|said| panic!("it did not start:\n{said}"))
     }
@@ -64,10 +70,12 @@ impl Process {
     pub async fn launch(launch: &Launch) -> Result<Self, String> {
         let mut command = program();
         command.args(&launch.arguments).envs(launch.environment.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(if launch.obeys { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (tell, told) = oneshot::channel();
+        let (speak, words) = mpsc::unbounded_channel();
         let label = launch.label.clone();
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&said);
@@ -81,6 +89,9 @@ impl Process {
                 }
                 if let Some(log) = &mut log {
                     writeln!(log, "{line}").unwrap();
+                }
+                if line.starts_with("crash point") {
+                    let _ = speak.send(line.clone());
                 }
                 if let Some(rest) = line.strip_prefix("ready ") {
                     let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
@@ -98,7 +109,7 @@ impl Process {
             format!("it is not ready after 90 s, and said:\n{}", heard.lock().unwrap().join("\n"))
         })?;
         let addresses = addresses.unwrap()?;
-        Ok(Self { child, addresses })
+        Ok(Self { stdin: child.stdin.take(), child, addresses, words })
     }
 
     /// Its number.
@@ -150,9 +161,33 @@ impl Process {
         self.signal("CONT").await;
     }
 
-    /// SIGUSR1.
-    pub async fn tell(&self) {
-        self.signal("USR1").await;
+    /// Tells it at which crash point to die, as in `7`, and waits until it heard; how many it passed since the last time.
+    ///
+    /// # Errors
+    /// The point at which it died before it heard.
+    pub async fn tell(&mut self, at: &str) -> Result<u64, String> {
+        let stdin = self.stdin.as_mut().expect("it obeys");
+        // It may be dead: then its last word says at which point.
+        let _ = stdin.write_all(format!("{at}\n").as_bytes()).await;
+        let _ = stdin.flush().await;
+        self.word().await
+    }
+
+    /// The point at which it died.
+    pub async fn last_word(&mut self) -> String {
+        self.word().await.expect_err("it died")
+    }
+
+    /// The next thing that it says of crash points; it says it within a moment.
+    async fn word(&mut self) -> Result<u64, String> {
+        let word = tokio::time::timeout(Duration::from_secs(60), self.words.recv()).await;
+        let word = word.expect("it says it in time").expect("it says something");
+        if let Some(point) = word.strip_prefix("crash point: ") {
+            return Err(point.to_owned());
+        }
+        let passed =
+            word.rsplit_once("passed ").unwrap_or_else(|| panic!("it understands nothing: {word}")).1;
+        Ok(passed.parse().unwrap())
     }
 
     /// Its end, by itself, and how.

@@ -172,7 +172,7 @@ impl Stack {
         arguments.extend(["--grpc-listen".into(), grpc, "--http-listen".into(), http]);
         let label = self.options.tail.then(|| format!("{:<14}", member.to_string()));
         let log = Some(folder.join(format!("{member}.log")));
-        Launch { arguments, environment, label, log }
+        Launch { arguments, environment, label, log, ..Launch::default() }
     }
 
     /// Everybody, in the order of starting.

@@ -9,6 +9,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chassis::{
     breaker::{self, Breaker, Outcome, Permit},
+    crash,
     stop::Stop,
     telemetry,
 };
@@ -28,8 +29,6 @@ use crate::{
 const WINDOW: usize = 16;
 /// Due deliveries are looked for this often when nobody says that there are some.
 const LOOK: Duration = Duration::from_secs(1);
-/// A claim outlives the sink's own limit by this, and by that limit once more.
-const MARGIN: Duration = Duration::from_secs(30);
 /// Characters of a sink's words that are kept.
 const WORDS: usize = 500;
 
@@ -52,7 +51,7 @@ impl Sender {
         let breaker = Breaker::new(sink.name(), breaker::Options::default());
         let policy =
             Policy { attempts: settings.notification_attempts, backoff: settings.notification_backoff };
-        let lease = settings.smtp_timeout.saturating_mul(2).saturating_add(MARGIN);
+        let lease = settings.smtp_timeout.saturating_mul(2).saturating_add(settings.notification_margin);
         Self { pool, sink, breaker, policy, lease, due, stop }
     }
 
@@ -118,7 +117,9 @@ impl Sender {
         let span = telemetry::resumed_span("send letter", "client", &due.trace);
         let sending = async move {
             // A letter over which the sink panics must not end the loop that all the others need.
+            crash::point("before", "letter");
             let sent = AssertUnwindSafe(sink.send(&due)).catch_unwind().await;
+            crash::point("after", "letter");
             let sent = sent.unwrap_or_else(|_| Err(Unsent::Never("the sink panicked".into())));
             match &sent {
                 Err(Unsent::Away(_)) => permit.transport_failure(),

@@ -39,6 +39,11 @@ pub struct Settings {
     #[arg(long, env = "AMENDS_NOTIFICATION_BACKOFF", value_name = "TIME", default_value = "5s",
         value_parser = humantime::parse_duration)]
     pub notification_backoff: Duration,
+    /// How long a letter in the hands of a sender that died stays there, on top of twice the mail server's limit, before
+    /// another one takes it. Default 30 s.
+    #[arg(long, env = "AMENDS_NOTIFICATION_MARGIN", value_name = "TIME", default_value = "30s",
+        value_parser = humantime::parse_duration)]
+    pub notification_margin: Duration,
 }
 
 impl Default for Settings {
@@ -52,6 +57,7 @@ impl Default for Settings {
             smtp_timeout: Duration::from_secs(30),
             notification_attempts: 200,
             notification_backoff: Duration::from_secs(5),
+            notification_margin: Duration::from_secs(30),
         }
     }
 }

@@ -110,7 +110,8 @@ static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
      where d.delivery_id = due.delivery_id \
      returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time, d.next_time, \
                d.trace",
-);
+)
+.as_claim();
 
 /// Takes up to `limit` deliveries that are due; nobody else takes them for as long as `lease`.
 pub(crate) async fn claim(

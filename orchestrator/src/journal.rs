@@ -12,7 +12,6 @@ use std::{collections::HashMap, time::Duration};
 
 use chassis::{
     bus::Message,
-    crash,
     outbox::{Columns, Relay},
     seeded::{Bug, is},
     sql::{Checked, Statement},
@@ -454,9 +453,7 @@ impl Writer {
     async fn attempt(&self, group: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
         let mut connection = self.pool.acquire().await?;
         let began = std::time::Instant::now();
-        crash::point("before journal");
         let won = commit(&mut connection, group).await?;
-        crash::point("after journal");
         metrics::commit(began.elapsed());
         Ok(won)
     }

@@ -15,6 +15,7 @@ use std::{
 
 use chassis::{
     breaker::{self, Breaker, Permit},
+    crash,
     grpc::Callee,
     seeded::{self, Bug},
     stop::Stop,
@@ -340,9 +341,14 @@ impl Exchange {
             calls.push(call);
         }
         // A little longer than what the callee was told, so that its own answer comes first.
+        let lane = calls.first().map_or("nobody", lane);
+        crash::point("before call", lane);
         let outcome = tokio::time::timeout(time + Duration::from_millis(500), async {
             self.client
-                .exchange(calls, time, |saga_id, outcome| self.one(&mut open, &mut permit, &saga_id, outcome))
+                .exchange(calls, time, |saga_id, outcome| {
+                    crash::point("after call", lane);
+                    self.one(&mut open, &mut permit, &saga_id, outcome);
+                })
                 .await
         })
         .await

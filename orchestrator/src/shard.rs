@@ -10,7 +10,10 @@ mod plan;
 
 use std::{collections::HashMap, time::Duration};
 
-use chassis::sql::{Checked, Statement};
+use chassis::{
+    crash,
+    sql::{Checked, Statement},
+};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -22,7 +25,8 @@ static RENEW: Statement<(Uuid, String, String)> = Statement::new(
     "insert into orchestrator.instance (instance_id, counter, definitions, address) values ($1, 1, $2, $3) \
      on conflict (instance_id) do update set counter = orchestrator.instance.counter + 1, definitions = excluded.definitions, \
        address = excluded.address",
-);
+)
+.by_the_clock();
 
 static INSTANCES: Statement<(), (Uuid, i64, String)> =
     Statement::new("select instance_id, counter, definitions from orchestrator.instance");
@@ -41,13 +45,16 @@ static OWN: Statement<(i16, Uuid)> =
 
 static RELEASE: Statement<(Vec<i16>, Uuid)> = Statement::new(
     "update orchestrator.shard set owner_id = null, released = true where shard_id = any ($1) and owner_id = $2",
-);
+)
+.by_the_clock();
 
-static LEAVE: Statement<(Uuid,)> = Statement::new("delete from orchestrator.instance where instance_id = $1");
+static LEAVE: Statement<(Uuid,)> =
+    Statement::new("delete from orchestrator.instance where instance_id = $1").by_the_clock();
 
 // The counter is compared: one that was given up and has come back meanwhile stays.
 static BURY: Statement<(Uuid, i64)> =
-    Statement::new("delete from orchestrator.instance where instance_id = $1 and counter = $2");
+    Statement::new("delete from orchestrator.instance where instance_id = $1 and counter = $2")
+        .by_the_clock();
 
 static BACKEND: Statement<(), (i32,)> = Statement::new("select pg_backend_pid()");
 
@@ -180,7 +187,10 @@ async fn raise(connection: &mut PgConnection, row: &ShardRow, me: Uuid) -> sqlx:
     if raised.is_some() {
         OWN.run(&mut transaction, (row.shard, me)).await?;
     }
+    // By hand, and not by `database::commit`: no bound stands around a lease's connection (see `ownership.rs`).
+    crash::tick("before commit", "shard");
     transaction.commit().await?;
+    crash::tick("after commit", "shard");
     Ok(raised.map(|(epoch,)| epoch))
 }
 

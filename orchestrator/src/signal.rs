@@ -121,7 +121,8 @@ static READ: Statement<(Vec<Uuid>,)> = Statement::new(
 static FORGET: Statement<(i64,)> = Statement::new(
     "delete from orchestrator.signal where ctid in ( \
        select ctid from orchestrator.signal where read_time < now() - $1::bigint * interval '1 second' limit 5000)",
-);
+)
+.by_the_clock();
 
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
     vec![&STORE, &UNREAD, &READ, &FORGET]

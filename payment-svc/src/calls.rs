@@ -279,13 +279,6 @@ impl Calls {
     }
 
     async fn run(&self, errand: Errand, leave: Leave) -> Option<Event> {
-        crash::point("before the provider");
-        let event = self.perform(errand, leave).await;
-        crash::point("after the provider");
-        event
-    }
-
-    async fn perform(&self, errand: Errand, leave: Leave) -> Option<Event> {
         match errand {
             Errand::Charge(order) => {
                 let send = order.send;
@@ -355,10 +348,12 @@ impl Calls {
         }
         let began = Instant::now();
         let span = telemetry::part_span(format_args!("provider {what}"), "client");
+        crash::point("before provider", what);
         let result = timeout(self.policy.call_timeout, call)
             .instrument(span.clone())
             .await
             .unwrap_or_else(|_| Err(Fault::Unknown("no answer in time".into())));
+        crash::point("after provider", what);
         permit.item(if result.is_ok() { breaker::Outcome::Ok } else { breaker::Outcome::Failed });
         metrics::histogram!("amends_payment_call_seconds", "call" => what).record(began.elapsed());
         if let Err(fault) = &result {

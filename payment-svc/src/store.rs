@@ -119,7 +119,8 @@ static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
            order by next_look_time limit $2 for update skip locked) due \
      where a.saga_id = due.saga_id and a.step = due.step \
      returning a.saga_id, a.step, a.state, a.sent_time is not null, a.refund_keys, now(), a.trace",
-);
+)
+.as_claim();
 
 /// What people see of an attempt, as columns.
 pub(crate) type ViewRow = (

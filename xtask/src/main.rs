@@ -43,6 +43,7 @@ Commands:
   sim [-- args]   all of it in one process, from seeds: simulated time, network, disks and crashes (--help: its options)
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
+                  (stack, chaos and crash take `--release`: built as people run it, for long runs)
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   fuzz [TARGET …] libFuzzer at the decoders of every door, from the committed corpus (--help: its options)
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)

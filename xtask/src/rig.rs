@@ -25,15 +25,14 @@ pub(crate) fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
 }
 
 pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Result<ExitCode> {
-    // As `test` builds them, so that nothing is compiled twice.
-    let build = ["build", "-p", "amends", "-p", "e2e", "--tests", "--bin", "amends", "--bin", "rig"];
-    let status = cargo::run(cargo::command(&build), stop)?;
+    let (build, profile, arguments) = told(arguments);
+    let status = cargo::run(cargo::command(build), stop)?;
     if !status.success() {
         return Ok(cargo::exit_code(status));
     }
-    let amends = cargo::amends_binary()?;
+    let amends = cargo::built(profile, "amends")?;
     let mut rig = Command::new(amends.with_file_name("rig"));
-    rig.arg(command).args(arguments);
+    rig.arg(command).args(&arguments);
     if arguments.iter().any(|word| word == "-h" || word == "--help") {
         // `exec` returns only if it failed.
         return Err(rig.exec()).context("cannot start the program that was just built");
@@ -43,6 +42,18 @@ pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Resu
     rig.current_dir(cargo::workspace_root()).envs(services.environment()).env("AMENDS_TEST_BINARY", amends);
     rig.env("TMPDIR", services.scratch()?);
     supervise(rig, &services, stop)
+}
+
+/// As `test` builds them, so that nothing is compiled twice.
+const BUILD: &[&str] = &["build", "-p", "amends", "-p", "e2e", "--tests", "--bin", "amends", "--bin", "rig"];
+/// As people run them: for long runs, which are worth the wait for the compiler.
+const BUILD_RELEASE: &[&str] =
+    &["build", "--release", "-p", "amends", "-p", "e2e", "--bin", "amends", "--bin", "rig"];
+
+/// How to build, the folder of what is built, and what the program itself is told: `--release` is for us.
+fn told(arguments: &[String]) -> (&'static [&'static str], &'static str, Vec<String>) {
+    let rest: Vec<String> = arguments.iter().filter(|word| *word != "--release").cloned().collect();
+    if rest.len() == arguments.len() { (BUILD, "debug", rest) } else { (BUILD_RELEASE, "release", rest) }
 }
 
 /// Waits for its end; passes a signal on to it alone, and after its grace ends what is left of its group.
@@ -108,7 +119,18 @@ fn exports(text: &str) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::exports;
+    use super::{exports, told};
+
+    #[test]
+    fn release_is_for_the_build_and_the_rest_for_the_program() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (build, profile, rest) = told(&words("--minutes 2 --release"));
+        assert!(build.contains(&"--release"));
+        assert_eq!((profile, rest), ("release", words("--minutes 2")));
+        let (build, profile, rest) = told(&words("--minutes 2"));
+        assert!(!build.contains(&"--release"));
+        assert_eq!((profile, rest), ("debug", words("--minutes 2")));
+    }
 
     #[test]
     fn what_a_stack_wrote_is_read() {

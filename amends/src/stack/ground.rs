@@ -98,6 +98,8 @@ pub enum Error {
 pub(crate) struct Ground {
     /// The bus.
     pub(crate) bus: Arc<dyn Bus>,
+    /// The same, if it is this process's own.
+    local: Option<Arc<LocalBus>>,
     /// The cache.
     pub(crate) cache: Arc<dyn Cache>,
     /// The limiter.
@@ -121,8 +123,13 @@ impl Ground {
         stop: &Stop,
     ) -> Result<Self, Error> {
         let mut checks = Checks::new();
+        let mut local = None;
         let bus: Arc<dyn Bus> = match bus {
-            BusKind::Local => Arc::new(LocalBus::new()),
+            BusKind::Local => {
+                let bus = Arc::new(LocalBus::closed());
+                local = Some(Arc::clone(&bus));
+                bus
+            }
             BusKind::Amqp { url, prefix } => {
                 let bus = AmqpBus::connect(url.expose(), prefix, queues(), stop).await?;
                 let looked = bus.clone();
@@ -144,7 +151,14 @@ impl Ground {
                 (Arc::new(RedisCache::new(link.clone())), Arc::new(RedisLimiter::new(link)))
             }
         };
-        Ok(Self { bus, cache, limiter, stop: stop.clone(), pools, checks })
+        Ok(Self { bus, local, cache, limiter, stop: stop.clone(), pools, checks })
+    }
+
+    /// Everybody has subscribed: what was left in an outbox may go.
+    pub(crate) fn open(&self) {
+        if let Some(bus) = &self.local {
+            bus.open();
+        }
     }
 
     /// A service's pool.

@@ -1,26 +1,49 @@
 //! The bus of a process that runs everything: subscribers are called, nothing leaves the house.
 //!
 //! A message is safe when every subscriber has committed; if one has not, it may reach all of them again for its sake.
-//! The ladder is climbed by the outbox row (see [`crate::outbox`]).
+//! The ladder is climbed by the outbox row (see [`crate::outbox`]). An event that nobody takes is safe, so nothing may be
+//! published before everybody who wants to has subscribed: relays start with their services, one before the other.
 
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Bus, Error, Exchange, Handler, Message, Published, Queue, Verdict};
 
 /// The in-process bus.
-#[derive(Default)]
 pub struct LocalBus {
     subscribers: RwLock<Vec<(Queue, Arc<dyn Handler>)>>,
+    open: CancellationToken,
+    of_one_process: bool,
+}
+
+impl Default for LocalBus {
+    fn default() -> Self {
+        let bus = Self { of_one_process: false, ..Self::closed() };
+        bus.open();
+        bus
+    }
 }
 
 impl LocalBus {
-    /// Without subscribers.
+    /// Without subscribers, and open: what is published now, nobody takes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The bus of a process that has everything to itself: what is published waits until it is opened.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { subscribers: RwLock::default(), open: CancellationToken::new(), of_one_process: true }
+    }
+
+    /// Everybody has subscribed.
+    pub fn open(&self) {
+        self.open.cancel();
     }
 
     fn handlers(&self, message: &Message) -> Vec<Arc<dyn Handler>> {
@@ -63,6 +86,7 @@ const fn rank(published: &Published) -> u8 {
 #[async_trait]
 impl Bus for LocalBus {
     async fn publish(&self, messages: &[Message]) -> Vec<Published> {
+        self.open.cancelled().await;
         join_all(messages.iter().map(|message| self.deliver(message))).await
     }
 
@@ -72,5 +96,9 @@ impl Bus for LocalBus {
         subscribers.retain(|(taken, _)| taken.name != queue.name);
         subscribers.push((queue, handler));
         Ok(())
+    }
+
+    fn is_of_one_process(&self) -> bool {
+        self.of_one_process
     }
 }

@@ -208,3 +208,36 @@ async fn the_bus_over_rabbitmq_keeps_the_contract() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_death_left_goes_at_once_and_not_before_everybody_has_subscribed() {
+    let (bus, stop) = (Arc::new(LocalBus::closed()), Stop::new());
+    let pool = TestDatabase::create(&[TINY]).await.pool(&TINY).await;
+    let outbox = Outbox::new("tiny", "tiny");
+    let (fresh, claimed) = (event(), event());
+    let mut transaction = pool.begin().await.unwrap();
+    outbox.insert(&mut transaction, &[fresh.clone(), claimed.clone()]).await.unwrap();
+    transaction.commit().await.unwrap();
+    let claim =
+        "update tiny.outbox set not_before = now() + interval '30 seconds' where outbox_id = any ($1)";
+    sqlx::query(claim).bind(vec![claimed.id]).execute(&pool).await.unwrap();
+
+    // Nothing is ever as old as that: only the look at the start takes it.
+    let options = RelayOptions { sweep_age: Duration::from_secs(3600), ..RelayOptions::default() };
+    let relay = Relay::new(pool.clone(), outbox.clone(), Arc::clone(&bus) as Arc<dyn Bus>, options, &stop);
+    let house = House { pool, outbox, relay };
+    let free = "select count(*) from tiny.outbox where not_before is null";
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while sqlx::query_scalar::<_, i64>(free).fetch_one(&house.pool).await.unwrap() != 0 {
+        assert!(tokio::time::Instant::now() < deadline, "the relay does not look");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // It has them in hand. An event that nobody takes is safe: had they gone now, nobody would ever hear of them.
+    let script = Script::answering([]);
+    subscribe(&*bus, Queue::events("notification", &["order.#"]), &script).await;
+    bus.open();
+    script.until(|seen| [&fresh, &claimed].iter().all(|m| seen.iter().any(|s| s.id == m.id))).await;
+    house.until_left(0).await;
+    stop.request();
+    assert!(stop.finish(Duration::from_secs(10)).await);
+}

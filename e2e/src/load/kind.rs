@@ -12,7 +12,9 @@ pub(super) const CLOSED: &str = "m_closed";
 pub(super) const SCARCE: &str = "P9001";
 
 /// A kind of order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Kind {
     Plain,
     Declined,
@@ -69,6 +71,12 @@ impl Kind {
     pub const fn of(i: usize) -> Self {
         let place = i % 26;
         if place.is_multiple_of(2) { Self::Plain } else { Self::ALL[1 + place / 2] }
+    }
+
+    /// The saga that it starts, as the registry names it.
+    #[must_use]
+    pub const fn saga(self) -> &'static str {
+        "order"
     }
 
     /// The `i`-th order, of this kind.

@@ -246,14 +246,27 @@ impl Shop {
         (at(50), at(99), at(100))
     }
 
+    /// The orders that were acknowledged, as in `ord_…`.
+    #[must_use]
+    pub fn orders(&self) -> Vec<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().map(|known| known.order_id.clone()).collect()
+    }
+
     /// What this shop knows, for `amends audit --acknowledged`.
     pub fn write_acknowledged(&self, file: &Path) {
+        std::fs::write(file, self.acknowledgements()).unwrap();
+    }
+
+    /// The same, as text.
+    #[must_use]
+    pub fn acknowledgements(&self) -> String {
         let mut lines = String::new();
         for (key, Known { order_id, .. }) in self.known.lock().unwrap_or_else(PoisonError::into_inner).iter()
         {
             let line = format!("{{\"key\":\"{key}\",\"fingerprint\":\"{key}\",\"order_id\":\"{order_id}\"}}");
             writeln!(lines, "{line}").unwrap();
         }
-        std::fs::write(file, lines).unwrap();
+        lines
     }
 }

@@ -24,7 +24,8 @@ static ACQUIT: Statement<(Vec<i16>,)> = Statement::new(
      from (select saga_id from orchestrator.saga where shard_id = any ($1) and not ended and resumes > 0 \
            order by saga_id for update) a \
      where s.saga_id = a.saga_id",
-);
+)
+.by_the_clock();
 
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
     vec![&COUNT, &ACQUIT]

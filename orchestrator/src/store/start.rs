@@ -122,7 +122,8 @@ static START: Statement<SagaColumns> = Statement::new(
 static FORGET_KEYS: Statement<(i64,)> = Statement::new(
     "delete from orchestrator.idempotency_key where ctid in ( \
        select ctid from orchestrator.idempotency_key where create_time < now() - $1::bigint * interval '1 second' limit 5000)",
-);
+)
+.by_the_clock();
 
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
     vec![&TAKE_KEYS, &FIND_KEYS, &START, &FORGET_KEYS]

@@ -10,6 +10,7 @@ mod finding;
 mod house;
 mod literals;
 mod openings;
+mod points;
 mod purity;
 mod seeded;
 mod sizes;

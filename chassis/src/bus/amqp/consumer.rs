@@ -245,7 +245,13 @@ impl Subscription {
         let mut open = publications.to_vec();
         let mut delay = RETRY_FIRST;
         loop {
+            if !open.is_empty() {
+                crash::point("before sending on", &self.queue.name);
+            }
             let answers = self.bus.publisher.send(&open).await;
+            if !open.is_empty() {
+                crash::point("after sending on", &self.queue.name);
+            }
             let mut why = None;
             let mut answers = answers.into_iter();
             open.retain(|_| match answers.next() {
@@ -265,9 +271,9 @@ impl Subscription {
         }
         // An acknowledgement that is lost brings the message again, and whoever handles it absorbs that. On a
         // connection that breaks just now it may never be answered for.
-        crash::point("before ack");
+        crash::point("before ack", &self.queue.name);
         let acknowledged = self.bus.in_time(delivery.acker.ack(BasicAckOptions::default())).await;
-        crash::point("after ack");
+        crash::point("after ack", &self.queue.name);
         tracing::trace!(queue = self.queue.name, word, ?acknowledged, "settled");
         metrics::counter!("amends_bus_consumed_total", "queue" => self.label.to_string(), "verdict" => word)
             .increment(1);

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     breaker::{Breaker, Options, Outcome},
+    crash,
     seeded::{self, Bug},
 };
 
@@ -131,6 +132,7 @@ async fn confirmations(channel: &Channel, batch: &[Publication], within: Duratio
             .enumerate()
             .map(|(place, confirm)| async move { (place, confirm.await) })
             .collect();
+        crash::point("after send", "broker");
         while let Some((place, confirmation)) = confirms.next().await {
             let confirmation = confirmation?;
             // `is_ack` is true for a message that came back, too.
