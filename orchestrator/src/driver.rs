@@ -413,17 +413,20 @@ impl Driver {
         if draining && live.may_leave() {
             return self.evict(saga);
         }
-        if let Some(transition) = live.transition(now) {
+        if let Some(transition) = live.transition(now, false) {
             let _ = self.channels.writer.send(transition);
         }
         if !draining && live.may_call() {
+            let mut at_once = false;
             for step in calls {
-                if let Some(dispatch) = live.dispatch(step, now) {
+                if live.is_behind(step) {
+                    at_once = true;
+                } else if let Some(dispatch) = live.dispatch(step, now) {
                     self.participants.dispatch(dispatch);
                 }
             }
-            // A step that could not be said has parked the saga.
-            if let Some(transition) = live.transition(now) {
+            // A step that could not be said has parked the saga; one that waits for facts has them committed.
+            if let Some(transition) = live.transition(now, at_once) {
                 let _ = self.channels.writer.send(transition);
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
-    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next, withdrawals},
+    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next, waits_for_facts, withdrawals},
     signal::{Said, Signal},
 };
 
@@ -183,12 +183,8 @@ impl Live {
     /// Tells those who ask somebody that there is nothing to decide any more; in the commit that turns the saga round.
     fn withdraw(&mut self) {
         for step in withdrawals(self.kind.definition(), &self.state) {
-            match self.kind.command(
-                step,
-                self.header(step, 1, 0, self.trace.clone()),
-                &self.input,
-                &self.state,
-            ) {
+            let header = self.header(step, 1, 0, self.trace.clone());
+            match self.kind.command(step, header, &self.input, &self.state) {
                 Ok(message) => self.messages.push(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
             }
@@ -211,6 +207,11 @@ impl Live {
     /// Whether a call may leave: nothing that must be durable is on its way.
     pub(super) fn may_call(&self) -> bool {
         self.flight.as_ref().is_none_or(|flight| !flight.decision) && !self.holds_decision()
+    }
+
+    /// Whether this step's call has to wait for a commit: of facts in flight, or recorded and not sent yet.
+    pub(super) fn is_behind(&self, step: usize) -> bool {
+        waits_for_facts(self.kind.definition(), step) && (self.flight.is_some() || !self.events.is_empty())
     }
 
     /// Whether nothing would be lost but progress.
@@ -390,11 +391,11 @@ impl Live {
         }
     }
 
-    /// The next commit, if it is time for one and none is in flight.
-    pub(super) fn transition(&mut self, now: i64) -> Option<Transition> {
+    /// The next commit, if it is time for one, or wanted at once, and none is in flight.
+    pub(super) fn transition(&mut self, now: i64, at_once: bool) -> Option<Transition> {
         let oldest = self.events.first()?.at;
         let decision = self.holds_decision();
-        if self.flight.is_some() || !(decision || now - oldest >= PROGRESS_MS) {
+        if self.flight.is_some() || !(at_once || decision || now - oldest >= PROGRESS_MS) {
             return None;
         }
         let projection = self.kind.project(&self.state);
