@@ -95,8 +95,10 @@ pub struct Stored {
     pub epoch: i64,
     /// When it started.
     pub create_time: DateTime<Utc>,
-    /// Its whole journal, in order.
+    /// Its whole journal, in order; none of it where this build cannot read all of it.
     pub events: Vec<Recorded>,
+    /// Why not: most likely a newer build wrote it.
+    pub unreadable: Option<String>,
 }
 
 type SagaRow = (Uuid, i16, String, i32, i64, i64, i64, DateTime<Utc>);
@@ -302,10 +304,11 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
     Ok(won.into_iter().map(|(id,)| SagaId::from_uuid(id)).collect())
 }
 
-/// Loads sagas with their journals. Those that are not there are left out.
+/// Loads sagas with their journals. Those that are not there are left out; one whose journal cannot be read stands in
+/// nobody's way.
 ///
 /// # Errors
-/// What the database said, or a journal that cannot be read.
+/// What the database said.
 pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
     let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
     // One snapshot for both reads: a commit between them would show a version without its events.
@@ -315,26 +318,43 @@ pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Resu
     let rows = LOAD_SAGAS.all(&mut transaction, (ids.clone(),)).await?;
     let entries = LOAD_JOURNAL.all(&mut transaction, (ids,)).await?;
     in_time(transaction.commit()).await?;
-    let mut journals: HashMap<Uuid, Vec<Recorded>> = HashMap::new();
-    for (id, _, events) in entries {
-        let events: Vec<Recorded> =
-            serde_json::from_str(&events).map_err(|e| sqlx::Error::Decode(e.into()))?;
-        journals.entry(id).or_default().extend(events);
-    }
+    let mut journals = parse(entries);
     Ok(rows
         .into_iter()
-        .map(|(id, shard, kind, definition_version, definition_hash, version, epoch, create_time)| Stored {
-            saga: SagaId::from_uuid(id),
-            shard,
-            kind,
-            definition_version,
-            definition_hash,
-            version,
-            epoch,
-            create_time,
-            events: journals.remove(&id).unwrap_or_default(),
+        .map(|(id, shard, kind, definition_version, definition_hash, version, epoch, create_time)| {
+            let (events, unreadable) = match journals.remove(&id).unwrap_or_else(|| Ok(Vec::new())) {
+                Ok(events) => (events, None),
+                Err(why) => (Vec::new(), Some(why)),
+            };
+            let saga = SagaId::from_uuid(id);
+            Stored {
+                saga,
+                shard,
+                kind,
+                definition_version,
+                definition_hash,
+                version,
+                epoch,
+                create_time,
+                events,
+                unreadable,
+            }
         })
         .collect())
+}
+
+/// The journals in these rows, which are in order; or why one cannot be read.
+fn parse(rows: Vec<(Uuid, i64, String)>) -> HashMap<Uuid, Result<Vec<Recorded>, String>> {
+    let mut journals = HashMap::new();
+    for (id, version, events) in rows {
+        let journal = journals.entry(id).or_insert_with(|| Ok(Vec::new()));
+        let Ok(known) = journal else { continue };
+        match serde_json::from_str::<Vec<Recorded>>(&events) {
+            Ok(events) => known.extend(events),
+            Err(error) => *journal = Err(format!("version {version}: {error}")),
+        }
+    }
+    journals
 }
 
 /// The sagas of these shards that are not at their end: id, shard, state.

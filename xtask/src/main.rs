@@ -13,6 +13,7 @@ mod compose_test;
 mod containers;
 mod image;
 mod machine;
+mod model;
 mod port;
 mod postgres;
 mod rabbitmq;
@@ -23,6 +24,7 @@ mod services;
 mod stop;
 mod test;
 mod up;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -37,6 +39,10 @@ Commands:
   stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
+  golden          what orders of every kind store under each definition, for those that have none recorded (-- --all, --release)
+  model           everything that one saga and two orchestrators can do within the published bounds
+  upgrade --from REV
+                  that revision and this one side by side on one stack under load, and back again
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
@@ -80,9 +86,11 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
-        "stack" | "chaos" | "crash" => rig::run(&command, &args),
+        "stack" | "chaos" | "crash" | "golden" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "trace" => rig::trace(&args),
+        "model" => model::run(&args),
+        "upgrade" => upgrade::run(&args),
         "compose-test" => compose_test::run(&args),
         "tidy" => ci::tidy(&args),
         "ci" => ci::run(),

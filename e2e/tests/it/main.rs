@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod doubt;
+mod golden;
 mod happy;
 mod idempotency;
 mod laws;
@@ -23,6 +24,7 @@ mod several;
 mod slices;
 mod stack;
 mod statements;
+mod strangers;
 mod telemetry;
 mod verbs;
 mod versions;

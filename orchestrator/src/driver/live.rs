@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use chassis::{bus::header, telemetry};
 use prost::Message as _;
-use proto::step::{StepAnswer, step_answer};
+use proto::step::{StepAnswer, step_answer, step_answer::Direction};
 use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
-use super::flight::Flight;
+use super::{flight::Flight, full_jitter};
 use crate::{
     catalog::{Kind, Projection},
     journal::{Recorded, Transition},
@@ -84,6 +84,11 @@ impl Live {
 
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state.phase, Phase::Ended(_))
+    }
+
+    /// Whether its end is durable: it may have been decided while an earlier commit was in flight.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_ended() && self.may_leave()
     }
 
     /// Whether it holds no work, only time.
@@ -362,7 +367,8 @@ impl Live {
         let step = answer.step.parse().ok()?;
         let position = self.state.position(&step)?;
         let state = &self.state.steps[position];
-        let back = answer.direction() == step_answer::Direction::Compensation;
+        // Which way a newer build's answer goes is not for this one to guess.
+        let back = Direction::try_from(answer.direction).ok()? == Direction::Compensation;
         let back_is_open = state.back != Back::None && !state.is_taken_back();
         match answer.outcome.as_ref()? {
             step_answer::Outcome::Done(_) | step_answer::Outcome::NotApplied(_) if back => {
@@ -468,16 +474,17 @@ impl Live {
     /// The commit in flight is durable; the signals that it answered.
     pub(super) fn landed(&mut self) -> Vec<Uuid> {
         self.version += 1;
-        if let Phase::Ended(outcome) = self.state.phase {
+        let Some(Flight { signals, span, .. }) = self.flight.take() else { return Vec::new() };
+        drop(span);
+        if let Phase::Ended(outcome) = self.state.phase
+            && self.is_over()
+        {
             let outcome = match outcome {
                 Outcome::Completed => "completed",
                 Outcome::Compensated => "compensated",
             };
-            let (start, end) = self.state.times;
-            metrics::ended(outcome, end - start);
+            metrics::ended(outcome, self.state.times.1 - self.state.times.0);
         }
-        let Some(Flight { signals, span, .. }) = self.flight.take() else { return Vec::new() };
-        drop(span);
         signals
     }
 
@@ -490,9 +497,4 @@ impl Live {
         let next = [progress, self.wake].into_iter().flatten().min()?;
         Some(next.max(now + 1))
     }
-}
-
-/// Zero to `longest`, in milliseconds.
-fn full_jitter(longest: i64) -> i64 {
-    rand::random_range(0..=longest.max(1))
 }

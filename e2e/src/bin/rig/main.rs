@@ -11,6 +11,7 @@
 
 mod chaos;
 mod crash;
+mod golden;
 mod stack;
 mod trace;
 
@@ -35,6 +36,8 @@ enum Command {
     Chaos(chaos::Chaos),
     /// Aborts the process at one crash point after the other, in orders of every kind; the auditor has the last word
     Crash(crash::Crash),
+    /// Records golden journals of every kind of order for each definition that has none
+    Golden(golden::Golden),
     /// Shows an order's trace as the file collector of the stack has it
     Trace(trace::Trace),
 }
@@ -45,6 +48,7 @@ async fn main() -> ExitCode {
         Command::Stack(stack) => stack.run().await,
         Command::Chaos(chaos) => until_stopped(chaos.run()).await,
         Command::Crash(crash) => until_stopped(crash.run()).await,
+        Command::Golden(golden) => until_stopped(golden.run()).await,
         Command::Trace(trace) => trace.run(),
     }
 }

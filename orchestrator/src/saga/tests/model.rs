@@ -80,23 +80,82 @@ fn whole(budget: Budget) -> Model {
     for step in definition.steps.iter_mut().filter(|step| step.retry.budget > 0) {
         step.retry.budget = TWICE.budget;
     }
-    Model { name: "order", definition, may_pend: vec![2, 3], closes: vec![(5, 1), (6, 0)], budget, mutation: None }
+    Model {
+        name: "order",
+        definition,
+        may_pend: vec![2, 3],
+        closes: vec![(5, 1), (6, 0)],
+        budget,
+        mutation: None,
+    }
 }
+
+/// In a debug build the quick bounds; `cargo xtask model` builds without debug assertions and takes the published ones.
+fn holds(model: fn(Budget) -> Model, quick: Budget, published: Budget) {
+    let (budget, threads) = if cfg!(debug_assertions) {
+        (quick, 1)
+    } else {
+        (published, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    };
+    report::holds(model(budget), threads);
+}
+
+const NONE: Budget = Budget {
+    crashes: 0,
+    takeovers: 0,
+    reloads: 0,
+    timeouts: 0,
+    lost_commits: 0,
+    refusals: 0,
+    pendings: 0,
+    reminders: 0,
+    resends: 0,
+    deaths: 0,
+    cancels: 0,
+    retries: 0,
+    forces: 0,
+    deadlines: 0,
+};
 
 #[test]
 fn probe() {
     let which = std::env::var("M").unwrap_or_default();
     let n = |k: &str| std::env::var(k).ok().and_then(|v| v.parse().ok()).unwrap_or(0u8);
     let budget = Budget {
-        crashes: n("CRASH"), takeovers: n("TAKE"), timeouts: n("TIMEOUT"), lost_commits: n("LOST"), refusals: n("REFUSE"), pendings: n("PEND"),
-        reminders: n("REMIND"), resends: n("RESEND"), deaths: n("DEAD"), cancels: n("CANCEL"), retries: n("RETRY"), forces: n("FORCE"), deadlines: n("LATE"),
+        crashes: n("CRASH"),
+        takeovers: n("TAKE"),
+        reloads: n("RELOAD"),
+        timeouts: n("TIMEOUT"),
+        lost_commits: n("LOST"),
+        refusals: n("REFUSE"),
+        pendings: n("PEND"),
+        reminders: n("REMIND"),
+        resends: n("RESEND"),
+        deaths: n("DEAD"),
+        cancels: n("CANCEL"),
+        retries: n("RETRY"),
+        forces: n("FORCE"),
+        deadlines: n("LATE"),
     };
-    let model = match which.as_str() { "pivot" => pivot(budget), "line" => line(budget), "order" => whole(budget), _ => small(budget) };
+    let model = match which.as_str() {
+        "pivot" => pivot(budget),
+        "line" => line(budget),
+        "order" => whole(budget),
+        _ => small(budget),
+    };
     let mutation = match std::env::var("MUT").unwrap_or_default().as_str() {
-        "BarrierOff" => Some(Mutation::BarrierOff), "NoTombstone" => Some(Mutation::NoTombstone), "NoFence" => Some(Mutation::NoFence),
-        "NoCompare" => Some(Mutation::NoCompare), "ForgetsCalls" => Some(Mutation::ForgetsCalls), "ForgetsDoubt" => Some(Mutation::ForgetsDoubt),
-        "HastyCommands" => Some(Mutation::HastyCommands), "HastyCalls" => Some(Mutation::HastyCalls), "EndsUnanswered" => Some(Mutation::EndsUnanswered),
-        "HastyPivot" => Some(Mutation::HastyPivot), _ => None };
+        "BarrierOff" => Some(Mutation::BarrierOff),
+        "NoTombstone" => Some(Mutation::NoTombstone),
+        "NoFence" => Some(Mutation::NoFence),
+        "NoCompare" => Some(Mutation::NoCompare),
+        "ForgetsCalls" => Some(Mutation::ForgetsCalls),
+        "ForgetsDoubt" => Some(Mutation::ForgetsDoubt),
+        "HastyCommands" => Some(Mutation::HastyCommands),
+        "HastyCalls" => Some(Mutation::HastyCalls),
+        "EndsUnanswered" => Some(Mutation::EndsUnanswered),
+        "HastyPivot" => Some(Mutation::HastyPivot),
+        _ => None,
+    };
     let model = Model { mutation, ..model };
     let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
     let mut out = std::io::stderr();
@@ -108,8 +167,23 @@ fn probe() {
     } else {
         let c = checker.spawn_bfs().join();
         eprintln!("unique {} total {} depth {}", c.unique_state_count(), c.state_count(), c.max_depth());
-        for p in c.model().properties() { if c.discovery(p.name).is_none() == (p.expectation == stateright::Expectation::Sometimes) { eprintln!("BAD {}", p.name); } }
+        for p in c.model().properties() {
+            if c.discovery(p.name).is_none() == (p.expectation == stateright::Expectation::Sometimes) {
+                eprintln!("BAD {}", p.name);
+            }
+        }
         names = c.discoveries().into_iter().map(|(k, p)| (k, p.into_actions())).collect::<Vec<_>>();
     }
-    for (k, p) in names { if std::env::var("V").is_ok() || k.starts_with('I') || k.starts_with("after") || k.starts_with("it goes") || k.starts_with("a step") || k.starts_with("every") || k.starts_with("nothing") { writeln!(out, "{k}: {p:?}").unwrap(); } }
+    for (k, p) in names {
+        if std::env::var("V").is_ok()
+            || k.starts_with('I')
+            || k.starts_with("after")
+            || k.starts_with("it goes")
+            || k.starts_with("a step")
+            || k.starts_with("every")
+            || k.starts_with("nothing")
+        {
+            writeln!(out, "{k}: {p:?}").unwrap();
+        }
+    }
 }

@@ -7,7 +7,7 @@ use stateright::Property;
 use super::{
     bounds::{Model, Mutation, spend},
     laws,
-    owner::{Commit, Heard, Owner, Reply, Said, Wire, leaves},
+    owner::{Commit, Heard, Holds, Owner, Reply, Said, Wire, leaves},
     participants::Choice,
     world::{Breach, Clock, Place, Signals, World},
 };
@@ -30,12 +30,12 @@ pub(super) enum Act {
     Hear(usize, usize, bool),
     /// An owner waits no longer for an answer.
     TimeOut(usize, usize),
-    /// An owner's commit reaches the database.
+    /// An owner's commit reaches the database, and it hears what became of it.
     Land(usize),
-    /// An owner hears what became of its commit.
-    HearCommit(usize),
-    /// It never hears.
-    LoseReply(usize),
+    /// It reaches the database, and the reply is lost.
+    LandUnheard(usize),
+    /// The connection breaks: nobody knows whether it will reach the database.
+    Break(usize),
     /// It reads by version and commit id what became of it.
     ReadAgain(usize),
     /// A commit that somebody gave up or died over reaches the database.
@@ -71,7 +71,8 @@ impl Act {
     pub(super) fn is_optional(self) -> bool {
         match self {
             Self::TimeOut(..)
-            | Self::LoseReply(_)
+            | Self::LandUnheard(_)
+            | Self::Break(_)
             | Self::Resend(_)
             | Self::Cancel
             | Self::Force
@@ -87,7 +88,6 @@ impl Act {
             | Self::Settle(..)
             | Self::Hear(..)
             | Self::Land(_)
-            | Self::HearCommit(_)
             | Self::ReadAgain(_)
             | Self::LandGhost(_)
             | Self::Progress(_)
@@ -106,8 +106,12 @@ impl stateright::Model for Model {
         let started = with_deadline(super::super::started(&self.definition));
         let state = State::start(&started, 0).expect("a start");
         let steps = state.steps.len();
-        let signals =
-            Signals { answers: vec![None; steps], settled: vec![None; steps], dead: vec![None; steps], ..Signals::default() };
+        let signals = Signals {
+            answers: vec![None; steps],
+            settled: vec![None; steps],
+            dead: vec![None; steps],
+            ..Signals::default()
+        };
         let mut world = World {
             epoch: 1,
             saga: Arc::new(state.clone()),
@@ -120,6 +124,7 @@ impl stateright::Model for Model {
             places: Arc::new(vec![Place::default(); steps]),
             strays: 0,
             owners: Vec::new(),
+            is_orphan: false,
             ghosts: Vec::new(),
             clock: Clock::Early,
             left: self.budget,
@@ -198,12 +203,13 @@ impl Model {
         }
         match owner.flight.as_ref().map(|(_, wire)| wire) {
             None => acts.extend([Act::Progress(position), Act::Tick(position)]),
-            Some(Wire::Sent) => acts.push(Act::Land(position)),
-            Some(Wire::Landed | Wire::Refused) => acts.push(Act::HearCommit(position)),
+            Some(Wire::Sent) => {
+                acts.push(Act::Land(position));
+                if world.left.lost_commits > 0 {
+                    acts.extend([Act::LandUnheard(position), Act::Break(position)]);
+                }
+            }
             Some(Wire::Lost) => acts.push(Act::ReadAgain(position)),
-        }
-        if world.left.lost_commits > 0 && owner.flight.as_ref().is_some_and(|(_, wire)| *wire != Wire::Lost) {
-            acts.push(Act::LoseReply(position));
         }
         if world.left.resends > 0 && owner.state.phase == Phase::Back {
             acts.push(Act::Resend(position));
@@ -211,7 +217,10 @@ impl Model {
         if world.left.crashes > 0 {
             acts.push(Act::Crash(position));
         }
-        let said = said(world).into_iter().filter(|said| owner.fact(self, *said).is_some());
+        // A stale owner that hears a wish or an answer writes what is refused. Only a settlement lets it call more.
+        let is_stale = owner.epoch < world.epoch;
+        let said = said(world).into_iter().filter(|said| !is_stale || matches!(said, Said::Settled(..)));
+        let said = said.filter(|said| owner.fact(self, *said).is_some());
         acts.extend(said.map(|said| Act::Read(position, said)));
     }
 
@@ -296,13 +305,14 @@ impl World {
             Act::TakeOver(again) => self.take_over(model, again),
             Act::Crash(owner) => {
                 self.left.crashes -= 1;
+                self.is_orphan |= self.owners[owner].epoch == self.epoch;
                 self.lose_owner(owner);
             }
             Act::Hear(owner, ..)
             | Act::TimeOut(owner, _)
             | Act::Land(owner)
-            | Act::HearCommit(owner)
-            | Act::LoseReply(owner)
+            | Act::LandUnheard(owner)
+            | Act::Break(owner)
             | Act::ReadAgain(owner)
             | Act::Progress(owner)
             | Act::Read(owner, _)
@@ -333,22 +343,23 @@ impl World {
                 }
                 it.returned(model, self, step, Heard::Nothing);
             }
-            Act::Land(_) => {
-                let (commit, _) = it.flight.take()?;
-                let wire = if self.land(model, &commit) { Wire::Landed } else { Wire::Refused };
-                it.flight = Some((commit, wire));
-                return Some(it);
-            }
-            Act::LoseReply(_) => {
+            Act::LandUnheard(_) | Act::Break(_) => {
                 self.left.lost_commits -= 1;
-                let (commit, wire) = it.flight.take()?;
-                if wire == Wire::Sent {
+                let (commit, _) = it.flight.take()?;
+                if matches!(act, Act::Break(_)) {
                     self.ghosts.push(commit.clone());
+                } else {
+                    self.land(model, &commit);
                 }
                 it.flight = Some((commit, Wire::Lost));
                 return Some(it);
             }
-            Act::HearCommit(_) | Act::ReadAgain(_) => return self.hear_commit(model, it),
+            Act::Land(_) => {
+                let (commit, _) = it.flight.take()?;
+                let landed = self.land(model, &commit);
+                return self.hear_commit(model, it, landed);
+            }
+            Act::ReadAgain(_) => return self.read_again(model, it),
             Act::Progress(_) => {
                 it.commit_progress();
                 return Some(it);
@@ -368,24 +379,31 @@ impl World {
         Some(it)
     }
 
-    /// As `journal.rs`: it landed, it goes again, or it is lost and whoever believes to be the owner loads it again.
-    fn hear_commit(&mut self, model: &Model, mut it: Owner) -> Option<Owner> {
-        let (commit, wire) = it.flight.take()?;
+    /// As `journal.rs` after an error: it landed, it goes again, or it is lost.
+    fn read_again(&mut self, model: &Model, mut it: Owner) -> Option<Owner> {
+        let (commit, _) = it.flight.take()?;
         let is_mine = self.wrote == commit.epoch && self.version == commit.version + 1;
-        if wire == Wire::Landed || (wire == Wire::Lost && is_mine) {
-            it.version += 1;
-            if matches!(it.state.phase, Phase::Ended(_)) {
-                return None;
-            }
-        } else if wire == Wire::Lost && (self.version == commit.version || model.is(Mutation::NoCompare)) {
+        if !is_mine && (self.version == commit.version || model.is(Mutation::NoCompare)) {
             it.flight = Some((commit, Wire::Sent));
             return Some(it);
+        }
+        self.hear_commit(model, it, is_mine)
+    }
+
+    /// As `driver.rs`: it goes on, or what it knew is dropped, and whoever believes to be the owner loads it again.
+    fn hear_commit(&mut self, model: &Model, mut it: Owner, landed: bool) -> Option<Owner> {
+        if landed {
+            it.version += 1;
         } else {
             self.strays |= it.under_way();
-            it = Owner::load(model, self, it.epoch);
-            if matches!(it.state.phase, Phase::Ended(_)) {
+            if it.epoch < self.epoch && !spend(&mut self.left.reloads) {
                 return None;
             }
+            it = Owner::load(model, self, it.epoch);
+        }
+        let is_durable = it.holds != Holds::Decision || model.is(Mutation::LeavesEarly);
+        if matches!(it.state.phase, Phase::Ended(_)) && is_durable {
+            return None;
         }
         it.advance(model, self);
         Some(it)
@@ -431,6 +449,7 @@ impl World {
             self.lose_owner(again);
         }
         self.epoch += 1;
+        self.is_orphan = false;
         let mut owner = Owner::load(model, self, self.epoch);
         if matches!(owner.state.phase, Phase::Ended(_)) {
             return;

@@ -9,6 +9,8 @@ pub(super) struct Budget {
     pub(super) crashes: u8,
     /// Somebody acquires the shard, whoever had it.
     pub(super) takeovers: u8,
+    /// Whoever finds its commit refused has not noticed that its shard is gone, and loads the saga again.
+    pub(super) reloads: u8,
     /// The answer of a call does not come in time.
     pub(super) timeouts: u8,
     /// The reply of a commit is lost.
@@ -61,6 +63,8 @@ pub(super) enum Mutation {
     HastyCalls,
     /// The end is declared when every command was sent.
     EndsUnanswered,
+    /// Whoever has decided the end leaves, durable or not.
+    LeavesEarly,
     /// A step that is the pivot is called while the facts that lead to it are not durable.
     HastyPivot,
 }

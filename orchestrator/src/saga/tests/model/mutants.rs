@@ -3,11 +3,12 @@
 
 use super::{
     bounds::{Budget, Model, Mutation},
-    pivot, report, small,
+    line, pivot, report, small,
 };
 
 fn sees(model: Model, mutation: Mutation, expected: &str) {
-    let (law, steps) = report::broken(model.mutated(mutation)).unwrap_or_else(|| panic!("{mutation:?} is not seen"));
+    let (law, steps) =
+        report::broken(model.mutated(mutation)).unwrap_or_else(|| panic!("{mutation:?} is not seen"));
     assert!(law.starts_with(expected), "{mutation:?} breaks “{law}” after {steps} acts, not “{expected}”");
 }
 
@@ -26,12 +27,13 @@ fn a_participant_without_a_barrier() {
 
 #[test]
 fn a_compensation_that_leaves_no_tombstone() {
-    sees(small(taken_over()), Mutation::NoTombstone, "after COMPENSATED nothing is left");
+    sees(line(taken_over()), Mutation::NoTombstone, "after COMPENSATED nothing is left");
 }
 
 #[test]
 fn a_commit_that_does_not_look_at_the_fence() {
-    sees(small(taken_over()), Mutation::NoFence, "I10: no lower epoch");
+    let budget = Budget { reloads: 1, takeovers: 1, timeouts: 1, ..Budget::default() };
+    sees(line(budget), Mutation::NoFence, "I10: no lower epoch");
 }
 
 #[test]
@@ -42,7 +44,7 @@ fn a_commit_that_does_not_compare_versions() {
 
 #[test]
 fn an_owner_that_believes_nobody_called_before_it() {
-    sees(small(taken_over()), Mutation::ForgetsCalls, "after COMPENSATED nothing is left");
+    sees(line(taken_over()), Mutation::ForgetsCalls, "after COMPENSATED nothing is left");
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn a_time_out_that_counts_as_not_called() {
 
 #[test]
 fn commands_that_leave_before_their_commit() {
-    sees(small(taken_over()), Mutation::HastyCommands, "after COMPLETED everything is there");
+    sees(line(taken_over()), Mutation::HastyCommands, "after COMPLETED everything is there");
 }
 
 #[test]
@@ -64,6 +66,11 @@ fn calls_that_leave_while_a_decision_is_not_durable() {
 #[test]
 fn an_end_that_is_declared_before_its_commands_are_answered() {
     sees(small(cancelled()), Mutation::EndsUnanswered, "after COMPENSATED nothing is left");
+}
+
+#[test]
+fn an_owner_that_leaves_when_its_end_is_decided_and_not_durable() {
+    sees(line(cancelled()), Mutation::LeavesEarly, "it goes on");
 }
 
 #[test]

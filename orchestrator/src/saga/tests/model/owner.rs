@@ -30,10 +30,6 @@ pub(super) enum Reply {
 pub(super) enum Wire {
     /// Sent.
     Sent,
-    /// It is durable; its reply is on the way.
-    Landed,
-    /// Nothing was written; its reply is on the way.
-    Refused,
     /// Its reply is lost: it is to be read again.
     Lost,
 }
@@ -136,9 +132,11 @@ impl Owner {
         let event = match heard {
             Heard::Reply(Reply::Done, _) => Event::StepDone { step: name, output: String::new() },
             Heard::Reply(Reply::Refused, _) => refused(name),
-            Heard::Reply(Reply::Pending, soon) => {
-                Event::StepPending { step: name, until: if soon { Clock::Waited.now() } else { FAR }, action: "SETTLEMENT".into() }
-            }
+            Heard::Reply(Reply::Pending, soon) => Event::StepPending {
+                step: name,
+                until: if soon { Clock::Waited.now() } else { FAR },
+                action: "SETTLEMENT".into(),
+            },
             Heard::Reply(Reply::Fenced, _) => Event::StepFenced { step: name },
             Heard::Reply(Reply::Impossible, _) => failed(false),
             Heard::Nothing => failed(true),
@@ -276,7 +274,13 @@ impl Owner {
             }
             Said::Settled(step, done) => {
                 let open = !self.state.steps[step].is_final();
-                open.then(|| if done { Event::StepDone { step: name(step), output: String::new() } } else { refused(name(step)) })
+                open.then(|| {
+                    if done {
+                        Event::StepDone { step: name(step), output: String::new() }
+                    } else {
+                        refused(name(step))
+                    }
+                })
             }
             Said::Dead(step, number) => {
                 let is_current = matches!(&self.state.steps[step].back, Back::Sent { message_id, .. } if *message_id == number.to_string());
@@ -343,7 +347,8 @@ pub(super) fn leaves(model: &Model, before: &State, events: &[Event]) -> (u8, u8
             commands |= 1 << state.position(step).expect("its own step");
         }
         if let Event::TurnedRound { .. } = event {
-            words = withdrawals(&model.definition, &state).into_iter().fold(words, |bits, step| bits | 1 << step);
+            words =
+                withdrawals(&model.definition, &state).into_iter().fold(words, |bits, step| bits | 1 << step);
         }
     }
     (commands, words)

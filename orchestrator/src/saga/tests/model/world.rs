@@ -113,6 +113,8 @@ pub(super) struct World {
     pub(super) strays: u8,
     /// In the order of their epochs, two at most: the last may be the owner, another one has not noticed.
     pub(super) owners: Vec<Owner>,
+    /// The last owner died, and nobody has taken over.
+    pub(super) is_orphan: bool,
     /// Commits that somebody gave up or died over, and that may still land.
     pub(super) ghosts: Vec<Commit>,
     pub(super) clock: Clock,
