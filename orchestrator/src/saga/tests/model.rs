@@ -14,11 +14,7 @@ mod participants;
 mod report;
 mod world;
 
-use std::io::Write as _;
-
-use stateright::{Checker, HasDiscoveries, Model as _, report::WriteReporter};
-
-use self::bounds::{Budget, Model, Mutation};
+use self::bounds::{Budget, Model, NONE};
 use super::order;
 use crate::saga::{Definition, Retry, StepDef, StepKind};
 
@@ -100,90 +96,51 @@ fn holds(model: fn(Budget) -> Model, quick: Budget, published: Budget) {
     report::holds(model(budget), threads);
 }
 
-const NONE: Budget = Budget {
-    crashes: 0,
-    takeovers: 0,
-    reloads: 0,
-    timeouts: 0,
-    lost_commits: 0,
-    refusals: 0,
-    pendings: 0,
-    reminders: 0,
-    resends: 0,
-    deaths: 0,
-    cancels: 0,
-    retries: 0,
-    forces: 0,
-    deadlines: 0,
-};
+#[test]
+fn owners_that_die_and_owners_that_do_not_notice() {
+    let quick = Budget { takeovers: 1, reloads: 1, timeouts: 1, refusals: 1, ..NONE };
+    holds(line, quick, Budget { crashes: 1, takeovers: 2, lost_commits: 1, ..quick });
+}
 
 #[test]
-fn probe() {
-    let which = std::env::var("M").unwrap_or_default();
-    let n = |k: &str| std::env::var(k).ok().and_then(|v| v.parse().ok()).unwrap_or(0u8);
-    let budget = Budget {
-        crashes: n("CRASH"),
-        takeovers: n("TAKE"),
-        reloads: n("RELOAD"),
-        timeouts: n("TIMEOUT"),
-        lost_commits: n("LOST"),
-        refusals: n("REFUSE"),
-        pendings: n("PEND"),
-        reminders: n("REMIND"),
-        resends: n("RESEND"),
-        deaths: n("DEAD"),
-        cancels: n("CANCEL"),
-        retries: n("RETRY"),
-        forces: n("FORCE"),
-        deadlines: n("LATE"),
-    };
-    let model = match which.as_str() {
-        "pivot" => pivot(budget),
-        "line" => line(budget),
-        "order" => whole(budget),
-        _ => small(budget),
-    };
-    let mutation = match std::env::var("MUT").unwrap_or_default().as_str() {
-        "BarrierOff" => Some(Mutation::BarrierOff),
-        "NoTombstone" => Some(Mutation::NoTombstone),
-        "NoFence" => Some(Mutation::NoFence),
-        "NoCompare" => Some(Mutation::NoCompare),
-        "ForgetsCalls" => Some(Mutation::ForgetsCalls),
-        "ForgetsDoubt" => Some(Mutation::ForgetsDoubt),
-        "HastyCommands" => Some(Mutation::HastyCommands),
-        "HastyCalls" => Some(Mutation::HastyCalls),
-        "EndsUnanswered" => Some(Mutation::EndsUnanswered),
-        "HastyPivot" => Some(Mutation::HastyPivot),
-        _ => None,
-    };
-    let model = Model { mutation, ..model };
-    let checker = model.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
-    let mut out = std::io::stderr();
-    let names;
-    if std::env::var("DFS").is_ok() {
-        let c = checker.spawn_dfs().join();
-        eprintln!("unique {} depth {}", c.unique_state_count(), c.max_depth());
-        names = c.discoveries().into_iter().map(|(k, p)| (k, p.into_actions())).collect::<Vec<_>>();
-    } else {
-        let c = checker.spawn_bfs().join();
-        eprintln!("unique {} total {} depth {}", c.unique_state_count(), c.state_count(), c.max_depth());
-        for p in c.model().properties() {
-            if c.discovery(p.name).is_none() == (p.expectation == stateright::Expectation::Sometimes) {
-                eprintln!("BAD {}", p.name);
-            }
-        }
-        names = c.discoveries().into_iter().map(|(k, p)| (k, p.into_actions())).collect::<Vec<_>>();
-    }
-    for (k, p) in names {
-        if std::env::var("V").is_ok()
-            || k.starts_with('I')
-            || k.starts_with("after")
-            || k.starts_with("it goes")
-            || k.starts_with("a step")
-            || k.starts_with("every")
-            || k.starts_with("nothing")
-        {
-            writeln!(out, "{k}: {p:?}").unwrap();
-        }
-    }
+fn a_cancel_while_owners_change() {
+    let quick = Budget { cancels: 1, takeovers: 1, refusals: 1, ..NONE };
+    holds(line, quick, Budget { crashes: 1, timeouts: 1, lost_commits: 1, ..quick });
+}
+
+#[test]
+fn participants_that_take_their_time() {
+    let quick = Budget { pendings: 1, reminders: 1, cancels: 1, timeouts: 1, ..NONE };
+    holds(line, quick, Budget { takeovers: 1, deadlines: 1, refusals: 1, ..quick });
+}
+
+#[test]
+fn commands_that_die_and_people_who_help() {
+    let quick = Budget { resends: 1, deaths: 1, retries: 1, forces: 1, ..NONE };
+    holds(line, quick, Budget { takeovers: 1, timeouts: 1, refusals: 1, ..quick });
+}
+
+#[test]
+fn siblings() {
+    let quick = Budget { timeouts: 1, refusals: 1, pendings: 1, cancels: 1, ..NONE };
+    holds(small, quick, Budget { takeovers: 1, ..quick });
+}
+
+#[test]
+fn a_step_that_is_the_pivot() {
+    let quick = Budget { cancels: 1, takeovers: 1, refusals: 1, timeouts: 1, ..NONE };
+    let published = Budget { crashes: 1, takeovers: 2, timeouts: 2, lost_commits: 1, pendings: 1, ..quick };
+    holds(pivot, quick, published);
+}
+
+#[test]
+fn the_order_saga() {
+    let quick = Budget { refusals: 1, pendings: 1, ..NONE };
+    holds(whole, quick, Budget { cancels: 1, timeouts: 1, ..quick });
+}
+
+#[test]
+fn the_order_saga_while_owners_change() {
+    let quick = Budget { lost_commits: 1, ..NONE };
+    holds(whole, quick, Budget { takeovers: 1, refusals: 1, ..NONE });
 }

@@ -3,7 +3,7 @@
 use crate::saga::Definition;
 
 /// How often each of these may happen. Messages are reordered, delayed, repeated and lost without a bound.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Budget {
     /// A process dies.
     pub(super) crashes: u8,
@@ -34,6 +34,24 @@ pub(super) struct Budget {
     /// The deadline passes.
     pub(super) deadlines: u8,
 }
+
+/// Nothing goes wrong, and nobody wants anything.
+pub(super) const NONE: Budget = Budget {
+    crashes: 0,
+    takeovers: 0,
+    reloads: 0,
+    timeouts: 0,
+    lost_commits: 0,
+    refusals: 0,
+    pendings: 0,
+    reminders: 0,
+    resends: 0,
+    deaths: 0,
+    cancels: 0,
+    retries: 0,
+    forces: 0,
+    deadlines: 0,
+};
 
 /// Takes one, if one is left.
 pub(super) fn spend(left: &mut u8) -> bool {

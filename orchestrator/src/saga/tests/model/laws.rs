@@ -215,7 +215,12 @@ fn seen(model: &Model) -> BTreeSet<&'static str> {
     }
     let tries = model.definition.steps[0].retry.budget;
     let two = budget.takeovers > 0;
-    let turns = budget.cancels + budget.forces + budget.deadlines + budget.refusals > 0;
+    let wished = budget.cancels + budget.forces + budget.deadlines > 0;
+    let turns = wished || budget.refusals > 0;
+    // A refusal finds a sibling's call on its way, or a new owner takes back what nobody has called.
+    let has_siblings = model.definition.steps.iter().filter(|def| def.stage == 0).count() > 1;
+    let commands = model.definition.steps.iter().filter(|def| def.command().is_some()).count();
+    let races = wished || (budget.refusals > 0 && (has_siblings || (two && commands > 1)));
     let withdraws =
         model.may_pend.iter().any(|s| matches!(model.definition.steps[*s].kind, StepKind::Withdrawn { .. }));
     let takes_time = model.may_pend.iter().any(|s| model.definition.steps[*s].command().is_some());
@@ -228,14 +233,14 @@ fn seen(model: &Model) -> BTreeSet<&'static str> {
         ("PARKED by a dead command", budget.deaths > 0 && turns),
         ("PARKED because a pivot is in doubt", pivot.is_some() && u32::from(budget.timeouts) >= tries),
         ("COMPENSATED after it was parked and tried again", budget.deaths > 0 && budget.retries > 0 && turns),
-        ("a tombstone is written", turns),
-        ("FENCED is answered", turns),
+        ("a tombstone is written", races),
+        ("FENCED is answered", wished || (budget.refusals > 0 && has_siblings)),
         ("a stale owner's write is kept out by the fence alone", two),
         ("it is taken over while a call is under way", two),
         ("a command reaches a participant that has done it", budget.resends > 0 && turns),
         ("a commit landed and nobody knows", budget.lost_commits > 0),
         ("a dead owner's commit lands after somebody took over and is refused", two),
-        ("it is wanted back while it takes its time", pends && takes_time && turns),
+        ("it is wanted back while it takes its time", pends && takes_time && wished),
         ("a settlement precedes its pending", pends),
         ("a review is withdrawn", pends && withdraws && turns),
     ] {

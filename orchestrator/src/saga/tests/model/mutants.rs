@@ -2,7 +2,7 @@
 //! in its place the same bounds, and wider ones, break nothing: that is what the runs in `model.rs` show.
 
 use super::{
-    bounds::{Budget, Model, Mutation},
+    bounds::{Budget, Model, Mutation, NONE},
     line, pivot, report, small,
 };
 
@@ -13,7 +13,7 @@ fn sees(model: Model, mutation: Mutation, expected: &str) {
 }
 
 fn cancelled() -> Budget {
-    Budget { cancels: 1, ..Budget::default() }
+    Budget { cancels: 1, ..NONE }
 }
 
 fn taken_over() -> Budget {
@@ -22,7 +22,7 @@ fn taken_over() -> Budget {
 
 #[test]
 fn a_participant_without_a_barrier() {
-    sees(small(Budget { timeouts: 1, ..Budget::default() }), Mutation::BarrierOff, "I3");
+    sees(small(Budget { timeouts: 1, ..NONE }), Mutation::BarrierOff, "I3");
 }
 
 #[test]
@@ -32,13 +32,13 @@ fn a_compensation_that_leaves_no_tombstone() {
 
 #[test]
 fn a_commit_that_does_not_look_at_the_fence() {
-    let budget = Budget { reloads: 1, takeovers: 1, timeouts: 1, ..Budget::default() };
+    let budget = Budget { reloads: 1, takeovers: 1, timeouts: 1, ..NONE };
     sees(line(budget), Mutation::NoFence, "I10: no lower epoch");
 }
 
 #[test]
 fn a_commit_that_does_not_compare_versions() {
-    let budget = Budget { timeouts: 1, lost_commits: 1, ..Budget::default() };
+    let budget = Budget { timeouts: 1, lost_commits: 1, ..NONE };
     sees(small(budget), Mutation::NoCompare, "I10: versions");
 }
 
@@ -55,12 +55,12 @@ fn a_time_out_that_counts_as_not_called() {
 
 #[test]
 fn commands_that_leave_before_their_commit() {
-    sees(line(taken_over()), Mutation::HastyCommands, "after COMPLETED everything is there");
+    sees(line(taken_over()), Mutation::HastyCommands, "a step after the pivot finds what it closes");
 }
 
 #[test]
 fn calls_that_leave_while_a_decision_is_not_durable() {
-    sees(small(Budget::default()), Mutation::HastyCalls, "nothing is called after the pivot");
+    sees(small(NONE), Mutation::HastyCalls, "nothing is called after the pivot");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn an_end_that_is_declared_before_its_commands_are_answered() {
 
 #[test]
 fn an_owner_that_leaves_when_its_end_is_decided_and_not_durable() {
-    sees(line(cancelled()), Mutation::LeavesEarly, "it goes on");
+    sees(line(Budget { timeouts: 1, ..NONE }), Mutation::LeavesEarly, "it goes on");
 }
 
 #[test]
