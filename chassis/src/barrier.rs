@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use types::StepName;
 
 /// What a record says of one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// An outside call may be under way.
     Started,
@@ -46,7 +46,7 @@ impl Outcome {
 }
 
 /// What was there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Record {
     /// Of the step.
     pub forward: Outcome,
@@ -125,7 +125,7 @@ pub fn back(found: Option<&Record>) -> Back {
 }
 
 /// A later step that closed another step's record: from then on that is not taken back, nor closed again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Closed {
     /// The later step.
     pub step: StepName,

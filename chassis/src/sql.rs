@@ -168,9 +168,14 @@ impl<P: Params, R: Columns> Checked for Statement<P, R> {
     }
 }
 
-/// Prepares a statement on a migrated database and compares its types. The error names the statement.
-pub async fn check(connection: &mut PgConnection, statement: &dyn Checked) -> Result<(), String> {
-    let text = statement.sql();
+/// The types of a statement's parameters and columns, as a migrated database tells them.
+///
+/// # Errors
+/// Why it cannot be prepared; it names the statement.
+pub async fn describe(
+    connection: &mut PgConnection,
+    text: &str,
+) -> Result<(Vec<PgTypeInfo>, Vec<PgTypeInfo>), String> {
     let prepared = connection
         .prepare(AssertSqlSafe(text.to_owned()).into_sql_str())
         .await
@@ -179,7 +184,13 @@ pub async fn check(connection: &mut PgConnection, statement: &dyn Checked) -> Re
         Some(Either::Left(types)) => types.to_vec(),
         _ => return Err(format!("the driver does not tell the parameters\n{text}")),
     };
-    let columns: Vec<_> = prepared.columns().iter().map(|c| c.type_info().clone()).collect();
+    Ok((parameters, prepared.columns().iter().map(|c| c.type_info().clone()).collect()))
+}
+
+/// Prepares a statement on a migrated database and compares its types. The error names the statement.
+pub async fn check(connection: &mut PgConnection, statement: &dyn Checked) -> Result<(), String> {
+    let text = statement.sql();
+    let (parameters, columns) = describe(connection, text).await?;
     statement.matches(&parameters, &columns).map_err(|e| format!("{e}\n{text}"))
 }
 

@@ -40,6 +40,16 @@ pub struct Launch {
     pub obeys: bool,
 }
 
+/// Among a launch's variables it names another program than the one under test: an older build of it.
+pub const PROGRAM: &str = "AMENDS_TEST_BINARY";
+
+impl Launch {
+    fn program(&self) -> String {
+        let named = self.environment.iter().rev().find(|(name, _)| name == PROGRAM);
+        named.map_or_else(|| variable(PROGRAM), |(_, path)| path.clone())
+    }
+}
+
 /// A running binary.
 pub struct Process {
     child: Child,
@@ -68,7 +78,7 @@ impl Process {
     /// # Errors
     /// What it said before it ended.
     pub async fn launch(launch: &Launch) -> Result<Self, String> {
-        let mut command = program();
+        let mut command = program(launch.program());
         command.args(&launch.arguments).envs(launch.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(if launch.obeys { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -203,8 +213,8 @@ impl Process {
 }
 
 /// The binary, with nothing of what a shell may have set for another.
-fn program() -> Command {
-    let mut command = Command::new(variable("AMENDS_TEST_BINARY"));
+fn program(path: String) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("AMENDS_") || text.starts_with("OTEL_") || text == "TRACEPARENT" {
@@ -216,7 +226,7 @@ fn program() -> Command {
 
 /// Runs the binary to its end; exit code and standard output.
 pub async fn run(arguments: &[&str], environment: &[(&str, String)]) -> (Option<i32>, String) {
-    let mut command = program();
+    let mut command = program(variable(PROGRAM));
     command.args(arguments).envs(environment.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
     let output = command.output().await.unwrap();
     let text =

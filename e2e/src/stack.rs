@@ -26,7 +26,7 @@ use proto::{
 
 use crate::{
     load,
-    process::{Launch, Process},
+    process::{Launch, PROGRAM, Process},
 };
 
 /// A process of the stack. In the order in which they start; they stop in the reverse.
@@ -248,6 +248,17 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         panic!("{member} does not start again:\n{said}");
+    }
+
+    /// Ends a member in order and starts it again, as it is rolled out: from here on it is this program.
+    ///
+    /// # Panics
+    /// When it does not stop in order.
+    pub async fn roll(&mut self, member: Member, program: &str) {
+        assert_eq!(self.terminate(member).await, Some(0), "{member} stops in order");
+        let place = self.places.get_mut(&member).unwrap();
+        place.launch.environment.push((PROGRAM.to_owned(), program.to_owned()));
+        self.restart(member).await;
     }
 
     /// Two goods, a thousand of each: P1001 at 10.00 EUR, and P2001 at 9,000.00 EUR, which with its tax wants a review.

@@ -10,7 +10,7 @@ use chassis::{
     bus::{DEAD_NOTICE, Handler, Message, Verdict, header},
 };
 use prost::Message as _;
-use proto::step::{STEP_ANSWER, StepAnswer};
+use proto::step::{STEP_ANSWER, StepAnswer, step_answer};
 use types::SagaId;
 
 use crate::signal::{Said, Signal, StoreSignals};
@@ -44,6 +44,10 @@ pub fn read(message: &Message) -> Result<Signal, String> {
             let answer = StepAnswer::decode(message.body.as_slice()).map_err(|e| e.to_string())?;
             let saga: SagaId = answer.saga_id.parse().map_err(|e| format!("saga_id: {e}"))?;
             let _: types::StepName = answer.step.parse().map_err(|e| format!("step: {e}"))?;
+            // A newer build may know what this says; guessing which way it goes would be worse than waiting for that.
+            if step_answer::Direction::try_from(answer.direction).is_err() {
+                return Err(format!("an answer of direction {}", answer.direction));
+            }
             if answer.outcome.is_none() {
                 return Err("an answer without an outcome".into());
             }
@@ -76,6 +80,14 @@ mod tests {
         assert!(read(&message(STEP_ANSWER, vec![0xff, 1, 2])).is_err());
         assert!(read(&message(STEP_ANSWER, StepAnswer::default().encode_to_vec())).is_err());
         assert!(read(&message("amends.inventory.v1.ReleaseItem", vec![])).is_err());
+        let sideways = StepAnswer {
+            saga_id: "saga_01h2xcejqtf2nbrexx3vqjhp41".into(),
+            step: "reserve".into(),
+            direction: 3,
+            outcome: Some(step_answer::Outcome::Done(vec![])),
+            ..StepAnswer::default()
+        };
+        assert!(read(&message(STEP_ANSWER, sideways.encode_to_vec())).is_err());
         assert!(read(&message(DEAD_NOTICE, vec![])).is_err());
     }
 

@@ -118,8 +118,8 @@ pub struct Driver {
     /// Signals in hand: read, and not yet marked so.
     in_hand: Arc<std::sync::Mutex<HashSet<Uuid>>>,
     timers: BTreeSet<(i64, SagaId)>,
-    /// Sagas of definitions that this build does not know.
-    unknown: HashSet<SagaId>,
+    /// Sagas that this build cannot drive, with their signals: in hand, lest they are read for ever before all others.
+    unknown: HashMap<SagaId, Vec<Uuid>>,
     gauges: Gauges,
 }
 
@@ -148,7 +148,7 @@ impl Driver {
             early: HashMap::new(),
             in_hand,
             timers: BTreeSet::new(),
-            unknown: HashSet::new(),
+            unknown: HashMap::new(),
             gauges: Gauges::default(),
         }
     }
@@ -323,17 +323,16 @@ impl Driver {
             return early.into_iter().for_each(|signal| self.take_signal(signal));
         }
         let kind = self.registry.find(&stored.kind, stored.definition_version, stored.definition_hash);
-        let (Some(kind), Some(first)) = (kind, stored.events.first()) else {
-            self.alarm_unknown(&stored);
-            return self.put_down(early.iter().map(|s| s.id));
-        };
-        let state = match State::load(stored.events.iter().map(|r| (&r.event, r.at))) {
-            Ok(state) => state,
-            Err(error) => {
-                tracing::error!(saga.id = %saga, %error, "the journal cannot be read; the saga is left untouched");
-                return self.put_down(early.iter().map(|s| s.id));
+        let state = State::load(stored.events.iter().map(|r| (&r.event, r.at)));
+        let (kind, first, state) = match (kind, stored.events.first(), state) {
+            (Some(kind), Some(first), Ok(state)) => (kind, first, state),
+            (_, _, state) => {
+                return self.set_aside(&stored, state.err().map(|illegal| illegal.to_string()), &early);
             }
         };
+        if let Some(held) = self.unknown.remove(&saga) {
+            self.put_down(held.into_iter());
+        }
         let mut live = Live::new(saga, stored.shard, epoch, stored.version, kind, first, state);
         if live.is_ended() {
             self.hub.tell(saga, stored.version);
@@ -347,14 +346,18 @@ impl Driver {
         early.into_iter().for_each(|signal| self.take_signal(signal));
     }
 
-    /// Once per saga and process: the next owner may know it.
-    fn alarm_unknown(&mut self, stored: &Stored) {
-        if self.unknown.insert(stored.saga) {
-            tracing::error!(
-                saga.id = %stored.saga, kind = stored.kind, version = stored.definition_version,
-                "this build does not know the definition; the saga is left untouched"
-            );
+    /// Alarms once per saga and process: the next owner may know it.
+    fn set_aside(&mut self, stored: &Stored, illegal: Option<String>, early: &[Signal]) {
+        let is_known = self.unknown.contains_key(&stored.saga);
+        self.unknown.entry(stored.saga).or_default().extend(early.iter().map(|signal| signal.id));
+        if is_known {
+            return;
         }
+        let why = stored.unreadable.clone().or(illegal).unwrap_or_else(|| "unknown definition".into());
+        tracing::error!(
+            saga.id = %stored.saga, kind = stored.kind, version = stored.definition_version, why,
+            "this build does not know the definition or cannot read the journal; the saga is left untouched"
+        );
     }
 
     fn take_signal(&mut self, signal: Signal) {
@@ -367,6 +370,9 @@ impl Driver {
                 self.discard(vec![id]);
             }
             return;
+        }
+        if let Some(held) = self.unknown.get_mut(&saga) {
+            return held.push(signal.id);
         }
         let is_loading = self.loading.contains(&saga);
         self.early.entry(saga).or_default().push(signal);
@@ -391,7 +397,7 @@ impl Driver {
                         continue;
                     };
                     let (answered, moot) = (live.landed(), live.moot());
-                    let (version, ended) = (live.version, live.is_ended());
+                    let (version, ended) = (live.version, live.is_over());
                     self.put_down(answered.into_iter());
                     self.discard(moot);
                     self.hub.tell(saga, version);
@@ -423,17 +429,20 @@ impl Driver {
         if draining && live.may_leave() {
             return self.evict(saga);
         }
-        if let Some(transition) = live.transition(now) {
+        if let Some(transition) = live.transition(now, false) {
             let _ = self.channels.writer.send(transition);
         }
         if !draining && (live.may_call() || is(Bug::CalledBeforeTheCommit)) {
+            let mut at_once = false;
             for step in calls {
-                if let Some(dispatch) = live.dispatch(step, now) {
+                if live.is_behind(step) {
+                    at_once = true;
+                } else if let Some(dispatch) = live.dispatch(step, now) {
                     self.participants.dispatch(dispatch);
                 }
             }
-            // A step that could not be said has parked the saga.
-            if let Some(transition) = live.transition(now) {
+            // A step that could not be said has parked the saga; one that waits for facts has them committed.
+            if let Some(transition) = live.transition(now, at_once) {
                 let _ = self.channels.writer.send(transition);
             }
         }
@@ -490,6 +499,11 @@ impl Driver {
 /// Milliseconds since 1970.
 pub(crate) fn now() -> i64 {
     chassis::clock::now().timestamp_millis()
+}
+
+/// Zero to `longest`, in milliseconds.
+fn full_jitter(longest: i64) -> i64 {
+    rand::random_range(0..=longest.max(1))
 }
 
 #[cfg(test)]

@@ -119,8 +119,24 @@ pub struct Stored {
     pub epoch: i64,
     /// When it started.
     pub create_time: DateTime<Utc>,
-    /// Its whole journal, in order.
+    /// Its whole journal, in order; none of it where this build cannot read all of it.
     pub events: Vec<Recorded>,
+    /// Why not: most likely a newer build wrote it.
+    pub unreadable: Option<String>,
+}
+
+impl Stored {
+    /// Takes the next row of its journal.
+    fn read(&mut self, events: &str) {
+        match serde_json::from_str::<Vec<Recorded>>(events) {
+            Ok(events) if self.unreadable.is_none() => self.events.extend(events),
+            Ok(_) => {}
+            Err(error) => {
+                self.events.clear();
+                self.unreadable.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
 }
 
 /// A saga with one row of its journal.
@@ -339,10 +355,11 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
     Ok(won.into_iter().map(|(id,)| SagaId::from_uuid(id)).collect())
 }
 
-/// Loads sagas with their journals. Those that are not there are left out.
+/// Loads sagas with their journals. Those that are not there are left out; one whose journal cannot be read stands in
+/// nobody's way.
 ///
 /// # Errors
-/// What the database said, or a journal that cannot be read.
+/// What the database said.
 pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
     let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
     let mut all: Vec<Stored> = Vec::new();
@@ -350,11 +367,8 @@ pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Resu
         LOAD.all(connection, (ids,)).await?
     {
         let saga = SagaId::from_uuid(id);
-        let events: Vec<Recorded> =
-            serde_json::from_str(&events).map_err(|e| sqlx::Error::Decode(e.into()))?;
-        match all.last_mut() {
-            Some(last) if last.saga == saga => last.events.extend(events),
-            _ => all.push(Stored {
+        if all.last().is_none_or(|last| last.saga != saga) {
+            all.push(Stored {
                 saga,
                 shard,
                 kind,
@@ -363,8 +377,12 @@ pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Resu
                 version,
                 epoch,
                 create_time,
-                events,
-            }),
+                events: Vec::new(),
+                unreadable: None,
+            });
+        }
+        if let Some(last) = all.last_mut() {
+            last.read(&events);
         }
     }
     Ok(all)

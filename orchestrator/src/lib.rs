@@ -277,10 +277,16 @@ impl Ears {
                 Err(error) => Err(error),
             };
             match heard {
-                Ok(signals) if signals.is_empty() => {}
-                Ok(signals) => {
-                    self.lock().extend(signals.iter().map(|s| s.id));
-                    let _ = self.input.send(Input::Heard(signals));
+                Ok((signals, strange)) => {
+                    // In hand for good, and not marked read: whoever owns their saga next may know what they say.
+                    self.lock().extend(strange.iter().map(|(id, _)| *id));
+                    for (id, why) in strange {
+                        tracing::error!(signal.id = %id, why, "this build cannot read a signal; it is left for another");
+                    }
+                    if !signals.is_empty() {
+                        self.lock().extend(signals.iter().map(|s| s.id));
+                        let _ = self.input.send(Input::Heard(signals));
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "signals cannot be read");

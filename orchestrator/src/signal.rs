@@ -162,7 +162,11 @@ impl Command for StoreSignals {
     }
 }
 
-/// Signals of these shards that were not read, oldest first; not those in hand.
+/// What was read: signals, and those that this build cannot read, with why.
+pub type Heard = (Vec<Signal>, Vec<(Uuid, String)>);
+
+/// Signals of these shards that were not read, oldest first; not those in hand. One that cannot be read (a newer build
+/// stored it) stands in nobody's way.
 ///
 /// # Errors
 /// What the database said.
@@ -170,14 +174,16 @@ pub async fn unread(
     connection: &mut PgConnection,
     shards: &[i16],
     in_hand: Vec<Uuid>,
-) -> sqlx::Result<Vec<Signal>> {
+) -> sqlx::Result<Heard> {
     let rows = UNREAD.all(connection, (shards.to_vec(), in_hand, 1000)).await?;
-    rows.into_iter()
-        .map(|(id, saga, body)| {
-            let said = serde_json::from_slice(&body).map_err(|e| sqlx::Error::Decode(e.into()))?;
-            Ok(Signal { id, saga: SagaId::from_uuid(saga), said })
-        })
-        .collect()
+    let mut heard = Heard::default();
+    for (id, saga, body) in rows {
+        match serde_json::from_slice(&body) {
+            Ok(said) => heard.0.push(Signal { id, saga: SagaId::from_uuid(saga), said }),
+            Err(error) => heard.1.push((id, error.to_string())),
+        }
+    }
+    Ok(heard)
 }
 
 /// Marks signals read that changed nothing.

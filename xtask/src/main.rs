@@ -14,6 +14,7 @@ mod containers;
 mod fuzz;
 mod image;
 mod machine;
+mod model;
 mod port;
 mod postgres;
 mod rabbitmq;
@@ -25,6 +26,7 @@ mod sim;
 mod stop;
 mod test;
 mod up;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,10 @@ Commands:
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
   bugs [-- args]  plants one bug after the other, and the auditor has to name what each breaks
   sim [-- args]   all of it in one process, from seeds: simulated time, network, disks and crashes (--help: its options)
+  golden          what orders of every kind store under each definition, for those that have none recorded (-- --all, --release)
+  model           everything that one saga and two orchestrators can do within the published bounds
+  upgrade --from REV
+                  that revision and this one side by side on one stack under load, and back again
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
   chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
                   (stack, chaos and crash take `--release`: built as people run it, for long runs)
@@ -87,11 +93,13 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
-        "stack" | "chaos" | "crash" | "bugs" => rig::run(&command, &args),
+        "stack" | "chaos" | "crash" | "bugs" | "golden" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "sim" => sim::run(&args),
         "trace" => rig::trace(&args),
         "fuzz" => fuzz::run(&args),
+        "model" => model::run(&args),
+        "upgrade" => upgrade::run(&args),
         "compose-test" => compose_test::run(&args),
         "tidy" => ci::tidy(&args),
         "ci" => ci::run(),

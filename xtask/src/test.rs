@@ -3,6 +3,7 @@
 //! It must never leave anything running. Everything is compiled before a service starts, so that a typing error costs
 //! no boot of RabbitMQ. Read next: `services.rs`.
 
+use std::ffi::OsStr;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
@@ -17,6 +18,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 pub(crate) fn run_with(arguments: &[String], stop: &Stop) -> Result<ExitCode> {
+    run_told(arguments, stop, &[])
+}
+
+/// With more variables for the tests.
+pub(crate) fn run_told(arguments: &[String], stop: &Stop, told: &[(&str, &OsStr)]) -> Result<ExitCode> {
     let machine = Machine::prepare(stop)?;
 
     let selection = Selection::of(arguments);
@@ -32,7 +38,7 @@ pub(crate) fn run_with(arguments: &[String], stop: &Stop) -> Result<ExitCode> {
 
     let services = Services::start(&machine, stop)?;
     let mut command = cargo_test(&selection, arguments, &[]);
-    command.envs(services.environment()).env("TMPDIR", services.scratch()?);
+    command.envs(services.environment()).env("TMPDIR", services.scratch()?).envs(told.iter().copied());
     if selection.wants_binary {
         command.env("AMENDS_TEST_BINARY", cargo::amends_binary()?);
     }

@@ -3,6 +3,7 @@
 use std::{net::TcpListener, process::Command};
 
 use rustix::process::{Signal, kill_process};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
 use crate::program::{Place, Server, amends, binaries, eventually, run, stderr};
 
@@ -111,4 +112,39 @@ fn the_private_postgres_serves_alone_too() {
     assert!(server.address("postgres").starts_with("postgres://postgres@127.0.0.1:"));
     assert_eq!(server.end(Signal::INT), Some(0));
     assert!(place.postmaster().is_none());
+}
+
+/// What a release that is rolled back finds: every schema is newer than it knows.
+#[test]
+fn it_starts_on_schemas_that_a_newer_release_has_migrated() {
+    let place = Place::new();
+    let mut server = Server::up(&place, &[]);
+    assert_eq!(server.end(Signal::TERM), Some(0));
+
+    let mut command = amends(&["postgres", "--postgres-bin"]);
+    command.arg(binaries()).arg("--data-dir").arg(&place.data_dir);
+    let mut postgres = Server::start(command);
+    let url = postgres.address("postgres");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let migrated = runtime.block_on(async {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        for schema in amends::provision::schemas() {
+            let newer = format!(
+                "insert into {}._sqlx_migrations (version, description, success, checksum, execution_time) \
+                 values (9999, 'from a newer release', true, '\\x00', 1)",
+                schema.name
+            );
+            connection.execute(sqlx::AssertSqlSafe(newer).into_sql_str()).await.unwrap();
+        }
+        amends::provision::schemas().len()
+    });
+    assert_eq!(migrated, 8);
+    assert_eq!(postgres.end(Signal::INT), Some(0));
+
+    let mut older = Server::up(&place, &[]);
+    let words =
+        "order create P1001:1 --customer c_1 --merchant m_1 --currency EUR --wait 30s --card tok_approve";
+    let order = older.json(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!(order["status"], "COMPLETED", "{order}");
+    assert_eq!(older.end(Signal::TERM), Some(0));
 }

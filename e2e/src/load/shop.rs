@@ -66,6 +66,13 @@ impl Shop {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Every acknowledged order with its kind.
+    #[must_use]
+    pub fn orders(&self) -> Vec<(Kind, String)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().map(|known| (known.kind, known.order_id.clone())).collect()
+    }
+
     /// Calls that failed, and were sent again.
     #[must_use]
     pub fn failed(&self) -> Vec<String> {

@@ -1,10 +1,12 @@
 //! Two releases side by side: each saga ends by the definition it was started under.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chassis::testbed::variable;
 use e2e::{
     Spec, chaos, eventually, eventually_within,
-    process::folder,
+    load::{Line, Pace, Shop},
+    process::{PROGRAM, folder},
     stack::{Member, Options, Ports, Stack},
 };
 use proto::{
@@ -127,4 +129,74 @@ async fn two_releases_in_flight_together_end_each_saga_by_its_own_version() {
     two.ends(new, &unknown, OrderStatus::Completed).await;
     two.0.audit(None).await.unwrap();
     two.0.stop().await;
+}
+
+/// An older build of the program, where one is named (`cargo xtask upgrade`); otherwise this build takes its place.
+fn release_before() -> String {
+    std::env::var("AMENDS_TEST_OLD_BINARY").unwrap_or_else(|_| variable(PROGRAM))
+}
+
+/// Orders of every kind, while the stack becomes another; all of them end as they may.
+async fn sell_while<T>(shop: &Shop, orders: usize, rolling: impl Future<Output = T>) -> T {
+    let selling = tokio::spawn({
+        let shop = shop.clone();
+        async move { shop.sell(orders, Pace { places: 32, per_second: Some(20) }).await }
+    });
+    let rolled = rolling.await;
+    selling.await.unwrap();
+    rolled
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_builds_side_by_side_under_load_and_back_again() {
+    let (before, this) = (release_before(), variable(PROGRAM));
+    let mut environment: Vec<_> =
+        chaos::QUICK.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    environment.push((PROGRAM.to_owned(), before.clone()));
+    // The databases are this release's from the beginning: schemas are migrated first.
+    let options =
+        Options { orchestrators: 1, ports: Ports::Any, tail: false, environment, folder: folder("upgrade") };
+    let mut stack = Stack::start(options).await;
+    stack.add_orchestrator(2, &[]).await;
+    let line = Line::to(stack.doors());
+    eventually("the load is prepared", || async { line.doors().prepare().await.ok() }).await;
+    let shop = Shop::at(&line);
+
+    let (first, second) = (Member::Orchestrator(1), Member::Orchestrator(2));
+    let began = Instant::now();
+    let mut said = |what: &str| eprintln!("{:>5.1} s  {what}", began.elapsed().as_secs_f64());
+    sell_while(&shop, 400, async {
+        said("two orchestrators of the release before");
+        stack.roll(second, &this).await;
+        said("one of each");
+        for member in Member::SERVICES {
+            stack.roll(member, &this).await;
+        }
+        said("every participant is of this release");
+        stack.roll(first, &this).await;
+        said("everything is of this release");
+    })
+    .await;
+    sell_while(&shop, 400, async {
+        stack.roll(first, &before).await;
+        said("back: one of each");
+        for member in Member::SERVICES {
+            stack.roll(member, &before).await;
+        }
+        stack.roll(second, &before).await;
+        said("everything is of the release before");
+    })
+    .await;
+    let ends = shop.ends(Duration::from_secs(300)).await;
+    said("every order is at its end");
+    let file = folder("upgrade").join("acknowledged.jsonl");
+    shop.write_acknowledged(&file);
+    stack.audit(Some(file)).await.unwrap();
+    said(&format!(
+        "{} orders, the auditor finds nothing; {} calls were repeated",
+        shop.acknowledged(),
+        shop.failed().len()
+    ));
+    assert_eq!(ends.values().sum::<usize>(), 800);
+    stack.stop().await;
 }

@@ -232,7 +232,8 @@ impl Doors {
         }
         let stored = self.stored(saga).await?;
         let state = State::load(stored.events.iter().map(|r| (&r.event, r.at))).map_err(|e| {
-            error::precondition("UNREADABLE_JOURNAL", e.to_string(), [("saga_id", saga.to_string())])
+            let why = stored.unreadable.clone().unwrap_or_else(|| e.to_string());
+            error::precondition("UNREADABLE_JOURNAL", why, [("saga_id", saga.to_string())])
         })?;
         Ok((saga, stored, state))
     }

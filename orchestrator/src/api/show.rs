@@ -96,7 +96,11 @@ pub(super) fn saga(doors: &Doors, stored: &Stored, ownership: Option<&Ownership>
     let kind = doors.registry.find(&stored.kind, stored.definition_version, stored.definition_hash);
     let state = State::load(stored.events.iter().map(|r| (&r.event, r.at)));
     let (Some(kind), Ok(state)) = (kind, state) else {
-        shown.reason = "UNKNOWN_DEFINITION: this build cannot drive it; see its journal".into();
+        let why = stored.unreadable.as_deref();
+        shown.reason = why.map_or_else(
+            || "UNKNOWN_DEFINITION: this build cannot drive it; see its journal".into(),
+            |why| format!("UNREADABLE_JOURNAL: this build cannot drive it; {why}"),
+        );
         return shown;
     };
     let definition = kind.definition();

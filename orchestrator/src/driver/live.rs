@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use chassis::{bus::header, clock::up_to, telemetry};
 use prost::Message as _;
-use proto::step::{StepAnswer, step_answer};
+use proto::step::{StepAnswer, step_answer, step_answer::Direction};
 use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
-use super::flight::Flight;
+use super::{flight::Flight, full_jitter};
 use crate::{
     catalog::{Kind, Projection},
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
-    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next, withdrawals},
+    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next, waits_for_facts, withdrawals},
     signal::{Said, Signal},
 };
 
@@ -84,6 +84,11 @@ impl Live {
 
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state.phase, Phase::Ended(_))
+    }
+
+    /// Whether its end is durable: it may have been decided while an earlier commit was in flight.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_ended() && self.may_leave()
     }
 
     /// Whether it holds no work, only time.
@@ -183,12 +188,8 @@ impl Live {
     /// Tells those who ask somebody that there is nothing to decide any more; in the commit that turns the saga round.
     fn withdraw(&mut self) {
         for step in withdrawals(self.kind.definition(), &self.state) {
-            match self.kind.command(
-                step,
-                self.header(step, 1, 0, self.trace.clone()),
-                &self.input,
-                &self.state,
-            ) {
+            let header = self.header(step, 1, 0, self.trace.clone());
+            match self.kind.command(step, header, &self.input, &self.state) {
                 Ok(message) => self.messages.push(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
             }
@@ -211,6 +212,11 @@ impl Live {
     /// Whether a call may leave: nothing that must be durable is on its way.
     pub(super) fn may_call(&self) -> bool {
         self.flight.as_ref().is_none_or(|flight| !flight.decision) && !self.holds_decision()
+    }
+
+    /// Whether this step's call has to wait for a commit: of facts in flight, or recorded and not sent yet.
+    pub(super) fn is_behind(&self, step: usize) -> bool {
+        waits_for_facts(self.kind.definition(), step) && (self.flight.is_some() || !self.events.is_empty())
     }
 
     /// Whether nothing would be lost but progress.
@@ -367,7 +373,8 @@ impl Live {
         let step = answer.step.parse().ok()?;
         let position = self.state.position(&step)?;
         let state = &self.state.steps[position];
-        let back = answer.direction() == step_answer::Direction::Compensation;
+        // Which way a newer build's answer goes is not for this one to guess.
+        let back = Direction::try_from(answer.direction).ok()? == Direction::Compensation;
         let back_is_open = state.back != Back::None && !state.is_taken_back();
         match answer.outcome.as_ref()? {
             step_answer::Outcome::Done(_) | step_answer::Outcome::NotApplied(_) if back => {
@@ -396,11 +403,11 @@ impl Live {
         }
     }
 
-    /// The next commit, if it is time for one and none is in flight.
-    pub(super) fn transition(&mut self, now: i64) -> Option<Transition> {
+    /// The next commit, if it is time for one, or wanted at once, and none is in flight.
+    pub(super) fn transition(&mut self, now: i64, at_once: bool) -> Option<Transition> {
         let oldest = self.events.first()?.at;
         let decision = self.holds_decision();
-        if self.flight.is_some() || !(decision || now - oldest >= PROGRESS_MS) {
+        if self.flight.is_some() || !(at_once || decision || now - oldest >= PROGRESS_MS) {
             return None;
         }
         let projection = self.kind.project(&self.state);
@@ -473,16 +480,17 @@ impl Live {
     /// The commit in flight is durable; the signals that it answered.
     pub(super) fn landed(&mut self) -> Vec<Uuid> {
         self.version += 1;
-        if let Phase::Ended(outcome) = self.state.phase {
+        let Some(Flight { signals, span, .. }) = self.flight.take() else { return Vec::new() };
+        drop(span);
+        if let Phase::Ended(outcome) = self.state.phase
+            && self.is_over()
+        {
             let outcome = match outcome {
                 Outcome::Completed => "completed",
                 Outcome::Compensated => "compensated",
             };
-            let (start, end) = self.state.times;
-            metrics::ended(outcome, end - start);
+            metrics::ended(outcome, self.state.times.1 - self.state.times.0);
         }
-        let Some(Flight { signals, span, .. }) = self.flight.take() else { return Vec::new() };
-        drop(span);
         signals
     }
 

@@ -1,16 +1,23 @@
-//! What the loop does about shards that come and go.
+//! What the loop does about shards that come and go, and when a saga in memory may go on.
 
-use chassis::{grpc, stop::Stop};
+use std::collections::BTreeMap;
+
+use chassis::{
+    bus::{Exchange, Message},
+    grpc,
+    stop::Stop,
+};
+use proto::step::StepHeader;
 use tonic::service::Routes;
 
 use super::*;
 use crate::{
     catalog::{
-        Kind as _,
+        CatalogError, Kind, Projection,
         order::{Input as Input_, Line, OrderSaga},
     },
-    participants::{CallOutcome, Callees, DispatchOptions},
-    saga::Event,
+    participants::{Call, CallOutcome, Callees, DispatchOptions},
+    saga::{Definition, Event, Retry, StepDef, StepKind},
     signal::Said,
 };
 
@@ -139,4 +146,127 @@ async fn a_shard_that_was_acquired_again_is_driven_however_late_its_drain_ends()
     driver.finish_draining();
     drained.await.unwrap();
     assert_eq!((driver.drives(3), driver.drives(4)), (Some(3), None));
+}
+
+/// A kind whose second step is itself the pivot.
+struct Refund(Definition);
+
+impl Refund {
+    fn new() -> Self {
+        let step = |name: &str, stage, kind| StepDef {
+            name: name.parse().unwrap(),
+            participant: "somebody",
+            stage,
+            kind,
+            retry: Retry { budget: 6, first_ms: 1, cap_ms: 1 },
+            call_ms: 1000,
+        };
+        let claim = StepKind::Compensated { command: "Unclaim", declares_end: true };
+        let steps = vec![step("claim", 0, claim), step("refund", 1, StepKind::Pivot)];
+        let definition = Definition {
+            kind: "refund",
+            version: 1,
+            steps,
+            pivot: 2,
+            deadline_ms: 60_000,
+            answer_ms: 60_000,
+        };
+        definition.check().unwrap();
+        Self(definition)
+    }
+}
+
+impl Kind for Refund {
+    fn definition(&self) -> &Definition {
+        &self.0
+    }
+
+    fn call(&self, _: usize, header: StepHeader, _: &str, _: &State) -> Result<Call, CatalogError> {
+        Ok(Call::Screen(proto::risk::v1::ScreenItem { header: Some(header), ..Default::default() }))
+    }
+
+    fn command(&self, _: usize, _: StepHeader, _: &str, _: &State) -> Result<Message, CatalogError> {
+        Ok(Message::new(Exchange::Commands, "somebody", "X", "orchestrator", vec![]))
+    }
+
+    fn output(&self, _: usize, _: &[u8]) -> Result<String, CatalogError> {
+        Ok(String::new())
+    }
+
+    fn typed(&self, _: usize, json: &str) -> Result<String, CatalogError> {
+        Ok(json.to_owned())
+    }
+
+    fn project(&self, _: &State) -> Projection {
+        Projection {
+            status: "CREATED",
+            reason: String::new(),
+            metadata: BTreeMap::new(),
+            cancel_requested: false,
+        }
+    }
+
+    fn announce(&self, _: SagaId, _: &str, _: &Projection, _: i64, _: i64) -> Option<Message> {
+        None
+    }
+}
+
+fn live() -> Live {
+    let kind = Arc::new(Refund::new());
+    let definition = kind.definition();
+    let event = Event::Started {
+        kind: definition.kind.into(),
+        version: definition.version,
+        hash: definition.hash(),
+        steps: definition.steps.iter().map(|step| step.name.clone()).collect(),
+        skipped: vec![],
+        deadline: 60_000,
+        input: String::new(),
+    };
+    let started = Recorded { at: 0, trace: String::new(), event };
+    let state = State::start(&started.event, 0).unwrap();
+    Live::new(SagaId::from_uuid(Uuid::nil()), 0, 1, 1, kind, &started, state)
+}
+
+#[test]
+fn a_step_that_is_the_pivot_is_called_when_every_fact_before_it_is_durable() {
+    let mut live = live();
+    assert_eq!(live.decide(1), [0]);
+    live.dispatch(0, 1).unwrap();
+    live.returned(0, CallOutcome::Done(vec![]), 2);
+    assert_eq!(live.decide(2), [1]);
+    assert!(live.is_behind(1), "nobody else knows that the claim is done");
+    assert!(
+        live.transition(2, false).is_none(),
+        "and it would not be told before a quarter of a second is over"
+    );
+    let commit = live.transition(2, true).unwrap().commit_id;
+    assert!(live.is_behind(1), "it is on its way, no more");
+    assert!(live.is_in_flight(commit));
+    live.landed();
+    assert!(!live.is_behind(1));
+    assert_eq!(live.decide(3), [1]);
+}
+
+#[test]
+fn an_end_that_is_decided_while_a_commit_is_in_flight_is_over_when_it_is_durable_itself() {
+    let mut live = live();
+    live.decide(1);
+    live.dispatch(0, 1).unwrap();
+    live.returned(0, CallOutcome::Done(vec![]), 2);
+    live.decide(2);
+    live.transition(2, true).unwrap();
+    live.landed();
+    live.dispatch(1, 3).unwrap();
+    // Any fact, slow to land; meanwhile the last one comes.
+    live.returned(1, CallOutcome::InDoubt { reason: "?".into() }, 3);
+    live.transition(3, true).unwrap();
+    live.returned(1, CallOutcome::Done(vec![]), 4);
+    assert!(live.decide(4).is_empty());
+    assert!(live.is_ended() && live.transition(4, true).is_none());
+    live.landed();
+    assert!(!live.is_over(), "its end is not in the journal");
+    live.transition(5, false).unwrap();
+    live.landed();
+    assert!(live.is_over());
 }

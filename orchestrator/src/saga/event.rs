@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::StepName;
 
 /// How a saga ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// Every step is done.
     Completed,

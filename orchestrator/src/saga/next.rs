@@ -180,6 +180,15 @@ fn pivot_called(definition: &Definition, state: &State) -> bool {
     })
 }
 
+/// Whether a call of this step has to wait until every fact so far is durable.
+///
+/// A step that is itself the pivot must not have been called in secret: whoever takes the saga over tells by the facts
+/// before it whether it may have been, and turns round where they are not there.
+#[must_use]
+pub fn waits_for_facts(definition: &Definition, step: usize) -> bool {
+    definition.steps[step].kind == StepKind::Pivot
+}
+
 /// Every called step that has a compensation is taken back; not one that was refused, since it left nothing.
 fn turn(definition: &Definition, state: &State, reason: String, metadata: BTreeMap<String, String>) -> Move {
     let take_back = definition

@@ -9,7 +9,7 @@ use super::event::{Event, Outcome};
 pub use super::step::{Back, Forward, StepState};
 
 /// Which way it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Towards completion.
     Forward,
@@ -20,7 +20,7 @@ pub enum Phase {
 }
 
 /// A saga that waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ParkedState {
     /// UPPER_SNAKE.
     pub reason: String,
@@ -29,7 +29,7 @@ pub struct ParkedState {
 }
 
 /// All that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     /// Which way it goes.
     pub phase: Phase,

@@ -7,7 +7,7 @@ use types::StepName;
 use super::event::{Event, Resolution};
 
 /// What is known of a step's forward action.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Forward {
     /// No answer yet.
     Idle,
@@ -37,7 +37,7 @@ pub enum Forward {
 }
 
 /// What is known of a step's compensation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Back {
     /// Not wanted.
     None,
@@ -73,7 +73,7 @@ impl Back {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StepState {
     /// Its name.
     pub name: StepName,

@@ -1,5 +1,6 @@
 //! Tables and the golden file of the pure core. The properties are in `property.rs`.
 
+mod model;
 mod property;
 
 use std::collections::{BTreeMap, HashSet};

@@ -12,6 +12,7 @@
 mod bugs;
 mod chaos;
 mod crash;
+mod golden;
 mod stack;
 mod trace;
 
@@ -41,6 +42,8 @@ enum Command {
     /// One trial of these, in a process of its own
     #[command(hide = true)]
     Bug(bugs::Bug),
+    /// Records golden journals of every kind of order for each definition that has none
+    Golden(golden::Golden),
     /// Shows an order's trace as the file collector of the stack has it
     Trace(trace::Trace),
 }
@@ -53,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Crash(crash) => until_stopped(crash.run()).await,
         Command::Bugs(bugs) => until_stopped(bugs.run()).await,
         Command::Bug(bug) => until_stopped(bug.run()).await,
+        Command::Golden(golden) => until_stopped(golden.run()).await,
         Command::Trace(trace) => trace.run(),
     }
 }
