@@ -211,7 +211,7 @@ impl World {
         selling.await.unwrap();
         let ends = shop.all_end(LONGEST).await;
         life.end = ends.into_keys().map(|(_, end)| end).collect();
-        life.order = shop.orders().concat();
+        life.order = shop.orders().into_iter().map(|(_, order)| order).collect();
         life.ms = u64::try_from(began.elapsed().as_millis()).unwrap();
         self.acknowledged.push_str(&shop.acknowledgements());
         self.lives.push(life.clone());

@@ -253,13 +253,6 @@ impl Shop {
         (at(50), at(99), at(100))
     }
 
-    /// The orders that were acknowledged, as in `ord_…`.
-    #[must_use]
-    pub fn orders(&self) -> Vec<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().map(|known| known.order_id.clone()).collect()
-    }
-
     /// What this shop knows, for `amends audit --acknowledged`.
     pub fn write_acknowledged(&self, file: &Path) {
         std::fs::write(file, self.acknowledgements()).unwrap();
