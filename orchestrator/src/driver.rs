@@ -501,10 +501,5 @@ pub(crate) fn now() -> i64 {
     chassis::clock::now().timestamp_millis()
 }
 
-/// Zero to `longest`, in milliseconds.
-fn full_jitter(longest: i64) -> i64 {
-    rand::random_range(0..=longest.max(1))
-}
-
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
-use super::{flight::Flight, full_jitter};
+use super::flight::Flight;
 use crate::{
     catalog::{Kind, Projection},
     journal::{Recorded, Transition},

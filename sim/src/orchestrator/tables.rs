@@ -181,6 +181,7 @@ impl Tables {
             epoch: row.epoch,
             create_time: row.create_time,
             events: row.journal.iter().flat_map(|entry| read(entry)).collect(),
+            unreadable: None,
         })
     }
 
