@@ -83,7 +83,8 @@ async fn no_token_and_no_card_number_can_be_read_in_any_database_queue_letter_or
         Options { orchestrators: 2, ports: Ports::Any, tail: false, environment, folder: house.clone() };
     let stack = Stack::start(options).await;
     let prefix = format!("{}.", stack.databases.prefix());
-    let broker = Connection::connect(&variable("AMENDS_TEST_AMQP_URL"), ConnectionProperties::default());
+    let url = variable("AMENDS_TEST_AMQP_URL");
+    let broker = Connection::connect(&url, ConnectionProperties::default());
     let channel = broker.await.unwrap().create_channel().await.unwrap();
     let spy = spy(&channel, &prefix).await;
     let line = Line::to(stack.doors());

@@ -204,7 +204,7 @@ async fn up(data: &Path, collector: &Collector) -> Process {
     arguments.extend(["--data-dir", data, "--postgres-bin", &postgres]);
     let arguments = arguments.into_iter().map(str::to_owned).collect();
     let environment = vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.endpoint())];
-    Process::launch(&Launch { arguments, environment, label: None, log }).await.unwrap()
+    Process::launch(&Launch { arguments, environment, log, ..Launch::default() }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
