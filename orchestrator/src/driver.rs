@@ -32,7 +32,7 @@ use crate::{
     participants::{Participants, Returned},
     recovery::{self, Loaded, Wanted},
     saga::State,
-    signal::Signal,
+    signal::{Discarded, Signal},
 };
 
 /// A saga whose start this process has just committed on a shard of its own.
@@ -90,7 +90,7 @@ pub struct Channels {
     /// To recovery.
     pub wanted: mpsc::UnboundedSender<Wanted>,
     /// Signals that changed nothing, to be marked read.
-    pub discarded: mpsc::UnboundedSender<Vec<Uuid>>,
+    pub discarded: mpsc::UnboundedSender<Discarded>,
 }
 
 /// What the doors may know of the loop.
@@ -311,7 +311,7 @@ impl Driver {
         for saga in loaded.asked {
             // A saga that is not there hears nothing.
             let early = self.early.remove(&saga).unwrap_or_default();
-            self.discard(early.into_iter().map(|signal| signal.id).collect());
+            self.put_down(early.into_iter().map(|signal| signal.id));
         }
     }
 
@@ -336,7 +336,7 @@ impl Driver {
         let mut live = Live::new(saga, stored.shard, epoch, stored.version, kind, first, state);
         if live.is_ended() {
             self.hub.tell(saga, stored.version);
-            return self.discard(early.into_iter().map(|signal| signal.id).collect());
+            return self.discard(early.into_iter().map(|s| s.id).collect(), stored.shard, epoch);
         }
         if resumes >= QUARANTINE {
             live.park("QUARANTINED", format!("{resumes} owners died with it in hand"), now());
@@ -367,7 +367,8 @@ impl Driver {
             if live.hear(signal, now()) {
                 self.advance(saga);
             } else {
-                self.discard(vec![id]);
+                let (shard, epoch) = (live.shard, live.epoch);
+                self.discard(vec![id], shard, epoch);
             }
             return;
         }
@@ -397,9 +398,10 @@ impl Driver {
                         continue;
                     };
                     let (answered, moot) = (live.landed(), live.moot());
-                    let (version, ended) = (live.version, live.is_over());
+                    let (version, ended, shard, epoch) =
+                        (live.version, live.is_over(), live.shard, live.epoch);
                     self.put_down(answered.into_iter());
-                    self.discard(moot);
+                    self.discard(moot, shard, epoch);
                     self.hub.tell(saga, version);
                     if ended {
                         self.evict(saga);
@@ -489,9 +491,9 @@ impl Driver {
     }
 
     /// Marks signals read that change nothing.
-    fn discard(&self, signals: Vec<Uuid>) {
+    fn discard(&self, signals: Vec<Uuid>, shard: i16, epoch: i64) {
         if !signals.is_empty() {
-            let _ = self.channels.discarded.send(signals);
+            let _ = self.channels.discarded.send(Discarded { signals, shard, epoch });
         }
     }
 }

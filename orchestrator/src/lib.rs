@@ -51,7 +51,7 @@ use self::{
     journal::Writer,
     ownership::{Keeper, Owned},
     participants::{DispatchOptions, Participants},
-    signal::StoreSignals,
+    signal::{Discarded, StoreSignals},
     store::start::StartOrders,
 };
 pub use self::{participants::Callees, settings::Settings};
@@ -251,7 +251,7 @@ struct Ears {
 }
 
 impl Ears {
-    fn start(self, bell: &Arc<Notify>, discarded: mpsc::UnboundedReceiver<Vec<Uuid>>, key_life: Duration) {
+    fn start(self, bell: &Arc<Notify>, discarded: mpsc::UnboundedReceiver<Discarded>, key_life: Duration) {
         let stop = self.stop.clone();
         stop.spawn(self.clone().hear(Arc::clone(bell)));
         stop.spawn(self.clone().sweep());
@@ -323,10 +323,11 @@ impl Ears {
         }
     }
 
-    async fn discard(self, mut discarded: mpsc::UnboundedReceiver<Vec<Uuid>>) {
-        while let Some(ids) = discarded.recv().await {
+    async fn discard(self, mut discarded: mpsc::UnboundedReceiver<Discarded>) {
+        while let Some(discarded) = discarded.recv().await {
+            let ids = discarded.signals.clone();
             let marked = match self.pool.acquire().await {
-                Ok(mut connection) => signal::mark_read(&mut connection, ids.clone()).await,
+                Ok(mut connection) => signal::mark_read(&mut connection, discarded).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = marked {

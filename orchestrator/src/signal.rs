@@ -100,6 +100,17 @@ pub struct Signal {
     pub said: Said,
 }
 
+/// Signals that changed nothing, by what the owner of their saga knew under its epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// Which.
+    pub signals: Vec<Uuid>,
+    /// Their saga's shard.
+    pub shard: i16,
+    /// The owner's epoch there.
+    pub epoch: i64,
+}
+
 // Absorbs a message delivered again: it is one signal. A saga that does not exist hears nothing.
 static STORE: Statement<(Vec<Uuid>, Vec<Uuid>, Vec<String>, Vec<Vec<u8>>)> = Statement::new(
     "insert into orchestrator.signal (signal_id, saga_id, kind, body) \
@@ -114,8 +125,12 @@ static UNREAD: Statement<(Vec<i16>, Vec<Uuid>, i64), (Uuid, Uuid, Vec<u8>)> = St
      where g.read_time is null and s.shard_id = any ($1) and g.signal_id <> all ($2) order by g.create_time limit $3",
 );
 
-static READ: Statement<(Vec<Uuid>,)> = Statement::new(
-    "update orchestrator.signal set read_time = now() where signal_id = any ($1) and read_time is null",
+// Fenced as a commit is: by what a stale owner has in memory, an answer that its successor waits for says nothing new.
+static READ: Statement<(Vec<Uuid>, i16, i64)> = Statement::new(
+    "with fence as materialized ( \
+       select f.shard_id from orchestrator.fence f where f.shard_id = $2 and f.epoch = $3 for share of f) \
+     update orchestrator.signal g set read_time = now() from fence \
+     where g.signal_id = any ($1) and g.read_time is null",
 );
 
 static FORGET: Statement<(i64,)> = Statement::new(
@@ -186,12 +201,13 @@ pub async fn unread(
     Ok(heard)
 }
 
-/// Marks signals read that changed nothing.
+/// Marks signals read that changed nothing, unless their shard has another owner by now.
 ///
 /// # Errors
 /// What the database said.
-pub async fn mark_read(connection: &mut PgConnection, signals: Vec<Uuid>) -> sqlx::Result<()> {
-    READ.run(connection, (signals,)).await.map(|_| ())
+pub async fn mark_read(connection: &mut PgConnection, discarded: Discarded) -> sqlx::Result<()> {
+    let Discarded { signals, shard, epoch } = discarded;
+    READ.run(connection, (signals, shard, epoch)).await.map(|_| ())
 }
 
 /// Drops signals read longer ago than this many seconds; how many.

@@ -69,6 +69,8 @@ bugs! {
     OrderBeforeCommit = "order-before-commit",
     /// The idempotency key is looked up, and not taken in the start's commit.
     KeyNotTaken = "key-not-taken",
+    /// A stale owner marks signals read, by what it has in memory.
+    ReadWithoutFence = "read-without-fence",
     /// A signal is marked read when it is heard, not in the commit that answers it.
     SignalReadEarly = "signal-read-early",
 }

@@ -72,6 +72,7 @@ marks! {
     Lost = "an owner finds its shard lost",
     StaleCall = "a stale owner calls",
     FenceHolds = "the fence stops a commit",
+    FenceHoldsSignal = "the fence keeps a signal from a stale owner",
     CompareHolds = "the comparison stops a commit",
     Evicted = "a saga is evicted and loaded again",
     Resumed = "a resume is counted",

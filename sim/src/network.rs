@@ -81,6 +81,9 @@ pub fn call(w: &mut World, process: ProcessId, dispatch: Dispatch) {
             CallOutcome::NotSent { reason: "the breaker is open".to_owned(), spent: false, retry_after };
         return w.of(process, 0, move |w| returned(w, caller, outcome));
     }
+    if w.is_killed_by(saga, &call) {
+        return w.of(process, 1, move |w| w.die_for_a_while(process));
+    }
     let time = i64::try_from(time.as_millis()).unwrap_or(1);
     w.of(process, time + 500, move |w| {
         returned(w, caller, classify_status(&Status::deadline_exceeded("no answer in time")));
@@ -99,6 +102,14 @@ pub fn call(w: &mut World, process: ProcessId, dispatch: Dispatch) {
         travel(w, caller, again, saga, call.clone(), time);
     }
     travel(w, caller, target, saga, call, time);
+}
+
+impl World {
+    /// DESIGN 4.8: one saga must not kill every instance in turn.
+    fn is_killed_by(&self, saga: SagaId, call: &Call) -> bool {
+        let is_first = || self.tables.sagas.keys().next() == Some(&saga);
+        self.storm && self.weather.killer && matches!(call, Call::Charge(_)) && is_first()
+    }
 }
 
 /// The way there.

@@ -22,12 +22,13 @@ use orchestrator::{
     journal::{Landed, Transition},
     participants::{Dispatch, Participants, Returned},
     recovery::{Loaded, Wanted},
+    signal::Discarded,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use types::SagaId;
 use uuid::Uuid;
 
-use crate::{bug::Bug, network, process::ProcessId, weather::Weather, world::World};
+use crate::{bug::Bug, mark::Mark, network, process::ProcessId, weather::Weather, world::World};
 
 use self::keeper::Kept;
 
@@ -43,7 +44,7 @@ pub struct Orchestrator {
     loaded: UnboundedSender<Loaded>,
     transitions: UnboundedReceiver<Transition>,
     wanted: UnboundedReceiver<Wanted>,
-    discarded: UnboundedReceiver<Vec<Uuid>>,
+    discarded: UnboundedReceiver<Discarded>,
     calls: UnboundedReceiver<Dispatch>,
     in_hand: Arc<Mutex<HashSet<Uuid>>>,
     pub kept: Kept,
@@ -188,7 +189,7 @@ pub fn turn(w: &mut World, process: ProcessId) {
     }
     let mut discarded = Vec::new();
     while let Ok(signals) = o.discarded.try_recv() {
-        discarded.extend(signals);
+        discarded.push(signals);
     }
     o.queue.extend(transitions);
     for call in calls {
@@ -196,7 +197,7 @@ pub fn turn(w: &mut World, process: ProcessId) {
     }
     writer::write(w, process);
     loader::read(w, process);
-    discard(w, process, discarded);
+    discarded.into_iter().for_each(|signals| discard(w, process, signals));
     plan_waking(w, process);
     plan_listening(w, process);
 }
@@ -223,15 +224,17 @@ fn plan_waking(w: &mut World, process: ProcessId) {
 }
 
 /// Signals that changed nothing are marked read; then they are no longer in hand.
-fn discard(w: &mut World, process: ProcessId, signals: Vec<Uuid>) {
-    if signals.is_empty() {
-        return;
-    }
+fn discard(w: &mut World, process: ProcessId, discarded: Discarded) {
+    let Discarded { signals, shard, epoch } = discarded;
     w.tell(Some(process), || format!("puts {} signals aside", signals.len()));
     let marked = signals.clone();
     let mark = move |w: &mut World| {
-        w.judge_moot_signals(&marked);
-        w.tables.mark_read(&marked);
+        if w.tables.epoch(shard) == epoch || w.has(Bug::ReadWithoutFence) {
+            w.judge_moot_signals(&marked);
+            w.tables.mark_read(&marked);
+        } else {
+            w.mark(Mark::FenceHoldsSignal);
+        }
     };
     w.transact(process, mark, move |w, _| put_down(w, process, &signals));
 }

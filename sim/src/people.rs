@@ -217,7 +217,7 @@ impl World {
         let state = row.folded.clone();
         let (actor, reason) = ("o_1".to_owned(), "drill".to_owned());
         let lot = self.luck.below(10);
-        if let Some(resolve) = self.truth(saga, &state).filter(|_| lot < 7) {
+        if let Some(resolve) = self.truth(saga, &state).filter(|_| lot < 9) {
             self.mark(Mark::OperatorResolves);
             return Some(resolve);
         }
@@ -242,7 +242,7 @@ impl World {
             _ => return,
         };
         let key = StepKey { saga, step: step.name.clone() };
-        if self.back_of(&key).is_some() || self.luck.flip() {
+        if self.back_of(&key).is_some() || self.luck.chance(250) {
             return;
         }
         if let Some(door) = self.some_door(room) {

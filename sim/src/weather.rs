@@ -16,6 +16,8 @@ pub struct Weather {
     pub instances: usize,
     /// The second orchestrator is of an older release and knows the order saga's first version alone.
     pub mixed: bool,
+    /// How long a lease holds without being renewed.
+    pub lease: i64,
     /// How long an order may go forward.
     pub deadline: i64,
     /// How long a command may stay unanswered.
@@ -74,6 +76,8 @@ pub struct Weather {
 
     /// Mean time between crashes of some process; 0: none.
     pub crash: i64,
+    /// The first order that is started kills whoever calls its charge.
+    pub killer: bool,
     /// Mean time between two processes that are stopped for a while and go on.
     pub pause: i64,
     /// Mean time between two processes that cannot reach their database for a while.
@@ -117,10 +121,11 @@ impl Weather {
     #[must_use]
     pub fn of(luck: &mut Luck) -> Self {
         let mut weather = Self {
-            storm: luck.pick(&[8_000, 20_000, 40_000]),
+            storm: luck.pick(&[8_000, 20_000, 20_000, 40_000]),
             orders: luck.pick(&[1, 3, 5, 8, 10]),
             instances: luck.pick(&[1, 1, 2]),
             mixed: luck.chance(150),
+            lease: luck.pick(&[2_000, 2_000, 10_000]),
             deadline: luck.pick(&[4_000, 20_000, 60_000, 1_800_000]),
             answer: luck.pick(&[3_000, 10_000, 60_000]),
             review: luck.pick(&[3_000, 15_000, 120_000]),
@@ -145,8 +150,9 @@ impl Weather {
             returned: rate(luck) / 4,
             provider_lost: rate(luck),
             provider_held: rate(luck),
-            provider_breaks_promise: luck.chance(80),
+            provider_breaks_promise: luck.chance(120),
             crash: every(luck),
+            killer: luck.chance(40),
             pause: every(luck),
             cut: every(luck),
             disk: every(luck),

@@ -59,6 +59,6 @@ const fn breaks(bug: Bug) -> &'static [&'static str] {
         Bug::NoSuspense | Bug::HalfPosting => &["I1"],
         Bug::OrderBeforeCommit => &["I7"],
         Bug::KeyNotTaken => &["I8"],
-        Bug::SignalReadEarly => &["I5"],
+        Bug::SignalReadEarly | Bug::ReadWithoutFence => &["I5"],
     }
 }

@@ -1,6 +1,6 @@
 //! Who may drive a saga, at the level of the rows: epochs, fences, take-over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chassis::{batcher::Command as _, testbed::TestDatabase};
 use e2e::{Builder, BusKind, Spec};
@@ -9,6 +9,7 @@ use orchestrator::{
     journal::{self, Recorded, Transition},
     saga::Event,
     shard::{self, ShardRow},
+    signal::{self, Discarded, Said, Signal, StoreSignals},
     store::start::{Start, StartOrders},
 };
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -184,4 +185,24 @@ async fn every_door_works_at_every_orchestrator_and_leaving_moves_the_sagas() {
     let order = world.create(&Spec::of(1).wait(20)).await;
     world.completes(&order.order_id).await;
     world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_owner_marks_no_signal_read() {
+    let database = TestDatabase::create(&[&orchestrator::SCHEMA]).await;
+    let order = start(&database, 3).await;
+    let said = Said::Retry { actor: "o_1".into(), reason: "x".into() };
+    let signal = Signal { id: chassis::clock::new_uuid(), saga: order.saga(), said };
+    let pool = database.pool(&orchestrator::SCHEMA).await;
+    StoreSignals { pool, bell: Arc::default() }.run(std::slice::from_ref(&signal)).await.unwrap();
+    let (mut first, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+    let (old, me) = (1, chassis::clock::new_uuid());
+    let epoch = shard::acquire(&mut first, &mut second, &free(3, old), me).await.unwrap().unwrap();
+
+    // By what the old owner knows it says nothing new; the new one waits for it.
+    for (epoch, unread) in [(old, 1), (epoch, 0)] {
+        let discarded = Discarded { signals: vec![signal.id], shard: 3, epoch };
+        signal::mark_read(&mut first, discarded).await.unwrap();
+        assert_eq!(signal::unread(&mut first, &[3], vec![]).await.unwrap().len(), unread, "epoch {epoch}");
+    }
 }

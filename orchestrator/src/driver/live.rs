@@ -26,7 +26,7 @@ const PROGRESS_MS: i64 = 250;
 pub(super) struct Live {
     saga: SagaId,
     pub(super) shard: i16,
-    epoch: i64,
+    pub(super) epoch: i64,
     /// The committed version.
     pub(super) version: i64,
     /// When the loop looks at it again, milliseconds since 1970.

@@ -28,7 +28,7 @@ struct Hand {
     returned: mpsc::UnboundedSender<Returned>,
     landed: mpsc::UnboundedSender<Vec<Landed>>,
     transitions: mpsc::UnboundedReceiver<Transition>,
-    discarded: mpsc::UnboundedReceiver<Vec<Uuid>>,
+    discarded: mpsc::UnboundedReceiver<Discarded>,
 }
 
 const SAGA: SagaId = SagaId::from_uuid(Uuid::from_u128(7));
@@ -108,7 +108,7 @@ fn a_cancel_that_comes_too_late_by_what_is_not_durable_yet_is_put_aside_only_whe
     hand.landed.send(vec![Landed::Yes(SAGA, turned.commit_id)]).unwrap();
     assert!(hand.driver.turn());
     let answered = hand.transitions.try_recv().map(|next| next.signals).ok();
-    let put_aside = hand.discarded.try_recv().ok();
+    let put_aside = hand.discarded.try_recv().map(|discarded| discarded.signals).ok();
     assert_eq!(answered.or(put_aside), Some(vec![cancel.id]));
 }
 

@@ -23,11 +23,6 @@ use crate::{
     world::{DAWN, World},
 };
 
-const LEASE: Duration = Duration::from_secs(10);
-/// Between two looks, in milliseconds.
-const LOOK: i64 = 1_000;
-/// Between two looks when nothing goes wrong any more and all shards are driven: short of the lease.
-const LAZY_LOOK: i64 = 9_000;
 /// How long a drain is waited for.
 const DRAIN: i64 = 3_000;
 
@@ -85,8 +80,15 @@ pub fn plan_look(w: &mut World, process: ProcessId, delay: i64) {
 }
 
 fn next_look(w: &mut World, process: ProcessId) {
+    // When nothing goes wrong any more and all shards are driven, short of the lease is often enough.
     let is_settled = !w.storm && w.are_shards_driven();
-    plan_look(w, process, if is_settled { LAZY_LOOK } else { LOOK });
+    let delay = if is_settled { w.weather.lease * 9 / 10 } else { between_looks(w) };
+    plan_look(w, process, delay);
+}
+
+/// A tenth of the lease.
+const fn between_looks(w: &World) -> i64 {
+    w.weather.lease / 10
 }
 
 fn look(w: &mut World, process: ProcessId) {
@@ -101,7 +103,10 @@ fn look(w: &mut World, process: ProcessId) {
         move |w| w.tables.renew(me, &definitions),
         move |w, look| match look {
             Ok(look) => looked(w, process, me, look),
-            Err(_) => plan_look(w, process, LOOK),
+            Err(_) => {
+                let delay = between_looks(w);
+                plan_look(w, process, delay);
+            }
         },
     );
 }
@@ -115,14 +120,15 @@ fn looked(w: &mut World, process: ProcessId, me: Uuid, look: Look) {
     let at = o.kept.born + since_dawn;
     o.kept.watch.observe(&look, at);
     drop_lost(w, process, &look);
+    let lease = Duration::from_millis(w.weather.lease.unsigned_abs());
     let Some(o) = w.orchestrators.get_mut(&process) else { return };
     let watch = &o.kept.watch;
-    let alive = |id: Uuid| watch.is_alive(id, LEASE);
+    let alive = |id: Uuid| watch.is_alive(id, lease);
     let listed = look.instances.iter().filter(|(id, _)| alive(**id)).map(|(_, (_, list))| list.clone());
     let listed: Vec<_> = listed.collect();
     let held: Vec<i16> = o.kept.mine.keys().copied().collect();
     let plan = shard::plan(me, &held, &look, alive);
-    let gone = watch.gone(&look, LEASE);
+    let gone = watch.gone(&look, lease);
     o.kept.listed = listed;
     sweep_if_absent(w, process);
     let rows = VecDeque::from(plan.take);
