@@ -17,6 +17,7 @@ pub mod chaos;
 mod clients;
 mod collector;
 pub mod crash;
+pub mod faults;
 pub mod house;
 pub mod infra;
 pub mod load;

@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     Spec, eventually, eventually_within,
+    faults::{FaultyBus, Injector, guard},
     meddle::{DoubledBus, Meddling, Record, meddle},
     node::{self, Kind, Node},
 };
@@ -47,6 +48,7 @@ pub struct Ground {
     local: Arc<LocalBus>,
     amqp: Option<String>,
     doubled: bool,
+    injector: Option<Injector>,
 }
 
 impl Ground {
@@ -66,7 +68,11 @@ impl Ground {
                 Arc::new(bus.await.unwrap())
             }
         };
-        if self.doubled { Arc::new(DoubledBus(bus)) } else { bus }
+        let bus = if self.doubled { Arc::new(DoubledBus(bus)) } else { bus };
+        match &self.injector {
+            Some(injector) => Arc::new(FaultyBus { bus, injector: injector.clone() }),
+            None => bus,
+        }
     }
 }
 
@@ -76,6 +82,7 @@ pub struct Builder {
     pub orchestrators: usize,
     pub settings: amends::stack::Settings,
     meddling: Option<(Meddling, Record)>,
+    injector: Option<Injector>,
     doubled: bool,
 }
 
@@ -92,7 +99,7 @@ impl Builder {
         settings.orchestrator.answer_after = Duration::from_secs(10);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
         settings.notification.notification_outbox_dir = outbox;
-        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false }
+        Self { bus, orchestrators: 1, settings, meddling: None, injector: None, doubled: false }
     }
 
     #[must_use]
@@ -105,6 +112,13 @@ impl Builder {
     #[must_use]
     pub fn meddling(mut self, meddling: Meddling, record: &Record) -> Self {
         self.meddling = Some((meddling, record.clone()));
+        self
+    }
+
+    /// Does what the injector is told, to steps and to their compensations.
+    #[must_use]
+    pub fn faults(mut self, injector: &Injector) -> Self {
+        self.injector = Some(injector.clone());
         self
     }
 
@@ -130,6 +144,7 @@ impl Builder {
             local: Arc::new(LocalBus::new()),
             amqp,
             doubled: self.doubled,
+            injector: self.injector,
         };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {
@@ -184,16 +199,22 @@ impl World {
     }
 
     fn callees(&self) -> Callees {
-        let callee = |kind| match &self.meddling {
-            Some((meddling, record)) => meddle(self.callee(kind), *meddling, record.clone()),
-            None => self.callee(kind),
+        let callee = |kind, participant| {
+            let callee = match &self.meddling {
+                Some((meddling, record)) => meddle(self.callee(kind), *meddling, record.clone()),
+                None => self.callee(kind),
+            };
+            match &self.ground.injector {
+                Some(injector) => guard(callee, participant, injector.clone()),
+                None => callee,
+            }
         };
         Callees {
-            order: callee(Kind::Order),
-            inventory: callee(Kind::Inventory),
-            risk: callee(Kind::Risk),
-            payment: callee(Kind::Payment),
-            ledger: callee(Kind::Ledger),
+            order: callee(Kind::Order, "order"),
+            inventory: callee(Kind::Inventory, "inventory"),
+            risk: callee(Kind::Risk, "risk"),
+            payment: callee(Kind::Payment, "payment"),
+            ledger: callee(Kind::Ledger, "ledger"),
         }
     }
 

@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod doubt;
+mod faults;
 mod happy;
 mod idempotency;
 mod laws;

@@ -52,6 +52,13 @@ impl OrderSaga {
         (1..).map_while(|version| Self::version(version, deadline_ms, answer_ms)).collect()
     }
 
+    /// With another limit for each call, in milliseconds.
+    #[must_use]
+    pub fn with_call_time(mut self, call_ms: i64) -> Self {
+        self.definition.steps.iter_mut().for_each(|step| step.call_ms = call_ms);
+        self
+    }
+
     fn name(&self, step: usize) -> &StepName {
         &self.definition.steps[step].name
     }
