@@ -4,6 +4,8 @@
 //! only: if one item is to hang and another to fail with a status, the second has its turn in a later exchange, and is
 //! turned away now as if the participant had too much to do, which spends nothing and says nothing.
 
+use std::time::Duration;
+
 use chassis::grpc::Callee;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full};
@@ -18,6 +20,9 @@ use super::{
     frames::{Outlet, RawItem, RawReply, RawRequest, Reader, frame, request},
     injector::{Injector, Spot},
 };
+
+/// How long it takes until a participant's server says that the time is up.
+const TIME_IS_UP: Duration = Duration::from_millis(100);
 
 /// How long a saga waits until it asks again whether it is let go.
 const HOLD_MS: i64 = 400;
@@ -87,7 +92,8 @@ enum Ending {
     Failed,
     Broken,
     Undecodable,
-    Hangs,
+    TimeIsUp,
+    Silent,
 }
 
 const fn ending(fault: Fault) -> Option<Ending> {
@@ -95,7 +101,8 @@ const fn ending(fault: Fault) -> Option<Ending> {
         Fault::Error => Some(Ending::Failed),
         Fault::Broken => Some(Ending::Broken),
         Fault::Garbage(Garbage::Undecodable) => Some(Ending::Undecodable),
-        Fault::TimeoutBefore | Fault::TimeoutAfter | Fault::Late | Fault::AfterEnd => Some(Ending::Hangs),
+        Fault::TimeoutBefore | Fault::TimeoutAfter | Fault::Late | Fault::AfterEnd => Some(Ending::TimeIsUp),
+        Fault::Silence => Some(Ending::Silent),
         Fault::Refuse
         | Fault::Unable
         | Fault::Garbage(_)
@@ -140,8 +147,8 @@ impl Door {
             asked.fault = self.injector.arrives(&asked.spot).await;
         }
         let ends: Vec<_> = items.iter().filter_map(|asked| asked.fault.and_then(ending)).collect();
-        // What hangs may hang the next time as well; what fails is soon over.
-        let end = ends.iter().copied().find(|end| *end != Ending::Hangs).or_else(|| ends.first().copied());
+        // Silence takes longest; what fails is soon over.
+        let end = ends.iter().copied().find(|end| *end != Ending::Silent).or_else(|| ends.first().copied());
         let (items, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|asked| {
             let wants = asked.fault.and_then(ending);
             wants.is_none() || wants == end
@@ -228,7 +235,10 @@ impl Door {
         let said = match asked.fault {
             // The stream's end says the rest.
             Some(
-                Fault::TimeoutAfter | Fault::Broken | Fault::Garbage(Garbage::Undecodable),
+                Fault::TimeoutAfter
+                | Fault::Silence
+                | Fault::Broken
+                | Fault::Garbage(Garbage::Undecodable),
             ) => return,
             Some(Fault::Garbage(kind)) => {
                 spoil(&mut reply, kind);
@@ -273,7 +283,12 @@ impl Door {
                 outlet.say(&[0x0a, 0x02, 0xff, 0xff]);
                 outlet.end(trailers);
             }
-            Some(Ending::Hangs) => outlet.hung_up().await,
+            Some(Ending::TimeIsUp) => {
+                tokio::time::sleep(TIME_IS_UP).await;
+                // As tonic's server says it.
+                outlet.fail(&Status::cancelled("Timeout expired"));
+            }
+            Some(Ending::Silent) => outlet.hung_up().await,
         }
         for asked in items {
             self.injector.done(&asked.spot);

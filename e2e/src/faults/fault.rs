@@ -47,10 +47,12 @@ pub enum Fault {
     Error,
     /// A failure of this item alone (`turned_away` FAILED); a consumer whose database is away.
     Unable,
-    /// Nothing happens, and nobody says so: the call hangs until its time is up; the command is lost.
+    /// Nothing happens; the participant's server says that the time is up. The command is lost.
     TimeoutBefore,
-    /// It takes effect and the answer never comes.
+    /// It takes effect and the answer never comes: the participant's server says that the time is up.
     TimeoutAfter,
+    /// It takes effect and nobody says anything, until whoever asked gives up by itself; calls only.
+    Silence,
     /// It takes effect, and the connection breaks; the command takes effect, and its acknowledgement is lost.
     Broken,
     /// It takes effect when whoever asked has given up already; a command, when it was sent again and handled.
@@ -77,6 +79,7 @@ impl fmt::Display for Fault {
             Self::Unable => "error (this one alone)",
             Self::TimeoutBefore => "time-out without effect",
             Self::TimeoutAfter => "time-out with effect",
+            Self::Silence => "time-out with effect, in silence",
             Self::Broken => "broken off after the effect",
             Self::Late => "success after the deadline",
             Self::AfterEnd => "success after the end",

@@ -11,6 +11,9 @@ use tokio::sync::Notify;
 
 use super::fault::{Direction, Fault};
 
+/// Whoever waits for something that is done waits this long.
+const LIMIT: Duration = Duration::from_secs(300);
+
 /// One step of one saga, one way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Spot {
@@ -123,8 +126,8 @@ impl Injector {
                 changed.await;
             }
         };
-        let waited = tokio::time::timeout(Duration::from_secs(120), look).await;
-        assert!(waited.is_ok(), "not within two minutes: {what}");
+        let waited = tokio::time::timeout(LIMIT, look).await;
+        assert!(waited.is_ok(), "not within {LIMIT:?}: {what}");
     }
 
     /// Lets nobody in at a participant's doors, or everybody again.

@@ -115,7 +115,9 @@ impl Cell {
             self.direction == Direction::Forward && self.fault == Fault::Refuse && by_rule();
         if !is_own_rule && self.fault != Fault::BreakerOpen {
             let Self { step, direction, fault, times, .. } = self.clone();
-            plans.push(Plan { step, direction, fault, times });
+            // What is refused is so until a person has repaired it, however often it is tried meanwhile.
+            let lasts = direction == Direction::Back && fault == Fault::Refuse && self.withdrawn.is_none();
+            plans.push(Plan { step, direction, fault, times: if lasts { u32::MAX } else { times } });
         }
         plans
     }
@@ -202,7 +204,15 @@ fn compensated(definition: &Definition, step: &StepDef) -> Vec<Cell> {
         };
         Cell { fault, times, end, turn: Some(turn.clone()), ..cell(definition, step, Direction::Back) }
     };
-    turns.iter().flat_map(|(turn, why)| expect::back().into_iter().map(move |fault| one(turn, why, fault))).collect()
+    let all = turns.iter().flat_map(|(turn, why)| {
+        // A breaker is opened while an order is held, so there only by a cancel.
+        let faults = expect::back().into_iter();
+        let faults = faults.filter(move |(fault, ..)| {
+            *fault != Fault::BreakerOpen || matches!(turn, Turn::Cancelled(_))
+        });
+        faults.map(move |fault| one(turn, why, fault))
+    });
+    all.collect()
 }
 
 fn withdrawn(definition: &Definition, step: &StepDef) -> Vec<Cell> {

@@ -103,6 +103,7 @@ pub(super) fn forward(facts: Facts, kind: &StepKind) -> Vec<(Fault, bool, Option
         .filter(|fault| facts.gives || *fault != Fault::Garbage(Garbage::Done))
         .flat_map(|fault| [(fault, false, None), (fault, true, None)])
         .collect();
+    faults.push((Fault::Silence, false, None));
     if after_pivot {
         faults.extend([Way::Retry, Way::Answered, Way::Resolve].map(|way| (Fault::Refuse, true, Some(way))));
     } else {

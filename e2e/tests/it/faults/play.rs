@@ -19,11 +19,17 @@ use super::{
 const LASTS: u32 = 3;
 
 /// Plays them all in one world, and has each end judged.
-pub(super) async fn all(kind: Arc<dyn Kind>, cells: Vec<Cell>) -> Vec<Played> {
+pub(super) async fn all(kind: Arc<dyn Kind>, mut cells: Vec<Cell>) -> Vec<Played> {
     let scene = Scene::open(&*kind, |_| {}).await;
+    // What takes longest begins first.
+    cells.sort_by_key(|cell| std::cmp::Reverse((cell.fault == Fault::Silence, cell.times)));
     let playing = cells.into_iter().map(|cell| {
         let (scene, played) = (Arc::clone(&scene), cell.clone());
-        (cell, tokio::spawn(async move { play(&scene, &played).await }))
+        let playing = tokio::spawn(async move {
+            let _place = scene.places.acquire().await.unwrap();
+            play(&scene, &played).await
+        });
+        (cell, playing)
     });
     let mut played = Vec::new();
     for (cell, playing) in playing.collect::<Vec<_>>() {
@@ -87,16 +93,23 @@ async fn ends(scene: &Scene, cell: &Cell, saga: &str, end: &End) -> Result<(), S
             Box::pin(ends(scene, cell, saga, then)).await
         }
         End::Parked(reason, way, then) => {
-            // What happens for good happens once more each time that somebody has it tried again.
+            let spot = cell.spot(saga);
+            // It happens once more each time that somebody has it tried again, until it is repaired.
             let times = if cell.times == u32::MAX { 1 } else { cell.times };
-            for nth in 1..=times {
-                scene.injector.injected(&cell.spot(saga), nth).await;
+            for left in (0..times).rev() {
                 if cell.fault == Fault::Error {
+                    scene.injector.injected(&spot, 1).await;
                     scene.up_the_ladder(saga).await;
-                    scene.injector.heal(&cell.spot(saga));
                 }
                 scene.parked(saga, reason).await?;
+                let before = scene.injector.count(&spot).injected;
+                if left == 0 {
+                    scene.injector.heal(&spot);
+                }
                 moved(scene, cell, saga, *way).await?;
+                if left > 0 {
+                    scene.injector.injected(&spot, before + 1).await;
+                }
             }
             Box::pin(ends(scene, cell, saga, then)).await
         }
@@ -140,7 +153,8 @@ fn it_happened(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), String> {
     let count = scene.injector.count(&cell.spot(saga));
     let is_enough = match cell.times {
         u32::MAX => count.injected > 0,
-        times => count.injected == times || (cell.fault == Fault::Refuse && count.injected > times),
+        times if cell.fault == Fault::Refuse => count.injected >= times,
+        times => count.injected == times,
     };
     if is_enough {
         Ok(())

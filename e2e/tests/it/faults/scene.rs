@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use e2e::{Builder, BusKind, Kind as Service, World, eventually_within, faults::Injector};
+use e2e::{Builder, BusKind, Kind as Service, World, faults::Injector};
 use orchestrator::catalog::Kind;
 use proto::{
     ledger::v1::CloseAccountRequest,
@@ -18,7 +18,10 @@ use uuid::Uuid;
 use super::{cells::Cell, expect};
 
 /// Whatever a cell waits for comes within this, or it has failed.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// As many as keep two cores busy, and no call waiting for long.
+const PLACES: usize = 48;
 
 /// Where each saga stands: its state, and whether it is at its end.
 type States = HashMap<Uuid, (String, bool)>;
@@ -28,7 +31,8 @@ pub(super) struct Scene {
     pub(super) world: World,
     pub(super) injector: Injector,
     states: watch::Receiver<States>,
-    placing: Semaphore,
+    /// Cells that are played at once.
+    pub(super) places: Semaphore,
 }
 
 impl Scene {
@@ -42,15 +46,16 @@ impl Scene {
         let only = vec![format!("{}:{}", definition.kind, definition.version)];
         let world = Builder::new(BusKind::Local).faults(&injector).settings(|s| {
             s.orchestrator.definitions = only;
-            s.orchestrator.call_timeout = Duration::from_secs(1);
-            s.orchestrator.answer_after = Duration::from_secs(1);
+            // Short enough for the table, long enough for a busy machine.
+            s.orchestrator.call_timeout = Duration::from_secs(4);
+            s.orchestrator.answer_after = Duration::from_millis(1500);
             // A breaker that is open for one cell would be for its neighbours.
             s.orchestrator.breaker_failures = 1_000_000;
             settings(&mut s.orchestrator);
         });
         let world = world.start().await;
         let states = look_at_states(&world).await;
-        let scene = Self { world, injector, states, placing: Semaphore::new(24) };
+        let scene = Self { world, injector, states, places: Semaphore::new(PLACES) };
         scene.furnish(definition.kind).await;
         Arc::new(scene)
     }
@@ -75,7 +80,6 @@ impl Scene {
 
     /// Places a cell's order. Its calls wait until what is planned for them is known.
     pub(super) async fn place(&self, cell: &Cell) -> Order {
-        let _place = self.placing.acquire().await.unwrap();
         let order = self.world.create(&cell.order()).await;
         self.injector.expect(&order.saga_id, cell.plans());
         order
@@ -90,24 +94,34 @@ impl Scene {
         if is_over {
             return Ok(());
         }
+        Err(format!("no end, but {}", self.told(saga_id).await))
+    }
+
+    /// Where it stands, for people.
+    async fn told(&self, saga_id: &str) -> String {
         let saga = self.world.saga(saga_id).await;
         let steps = saga.steps.iter().map(|step| {
             format!(
-                "{} {} ({} attempts, {}) {}",
-                step.name, step.state, step.attempts, step.reason, step.compensation_state
+                "{} {} ({} attempts, {}, breaker {}) {}",
+                step.name, step.state, step.attempts, step.reason, step.breaker, step.compensation_state
             )
         });
         let steps = steps.collect::<Vec<_>>().join("; ");
-        Err(format!("no end, but {} {}: {steps}", saga.state().as_str_name(), saga.reason))
+        format!("{} {}: {steps}", saga.state().as_str_name(), saga.reason)
     }
 
     /// Asks until it is so of the saga.
     pub(super) async fn saga_is(&self, saga_id: &str, what: &str, is: impl Fn(&Saga) -> bool) -> Saga {
-        eventually_within(LIMIT, &format!("{saga_id} {what}"), || async {
+        let until = tokio::time::Instant::now() + LIMIT;
+        loop {
             let saga = self.world.saga(saga_id).await;
-            is(&saga).then_some(saga)
-        })
-        .await
+            if is(&saga) {
+                return saga;
+            }
+            let is_over = tokio::time::Instant::now() > until || is_ended(&saga);
+            assert!(!is_over, "never {what}, but {}", self.told(saga_id).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until it is parked, for this reason.
@@ -145,7 +159,8 @@ impl Scene {
         let mut connection = self.world.ground.database.connect().await;
         let until = tokio::time::Instant::now() + LIMIT;
         while self.world.saga(saga_id).await.state() != SagaState::Parked {
-            assert!(tokio::time::Instant::now() < until, "{saga_id} is not parked");
+            let is_over = tokio::time::Instant::now() > until;
+            assert!(!is_over, "never parked, but {}", self.told(saga_id).await);
             let update = sqlx::query(
                 "update orchestrator.outbox set attempt = 5, not_before = now() \
                  where exchange = 'commands' and attempt between 1 and 4 and headers::json ->> 'amends-saga' = $1",
@@ -185,6 +200,10 @@ impl Scene {
         let report = amends::audit::run(&sources, &options).await.map_err(|error| error.to_string())?;
         if report.is_clean() { Ok(()) } else { Err(format!("{report:#?}")) }
     }
+}
+
+fn is_ended(saga: &Saga) -> bool {
+    matches!(saga.state(), SagaState::Completed | SagaState::Compensated)
 }
 
 pub(super) fn uuid_of(saga_id: &str) -> Uuid {
