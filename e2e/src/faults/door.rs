@@ -135,11 +135,7 @@ impl Door {
     }
 
     fn again(&self) -> Self {
-        Self {
-            callee: self.callee.clone(),
-            participant: self.participant,
-            injector: self.injector.clone(),
-        }
+        Self { callee: self.callee.clone(), participant: self.participant, injector: self.injector.clone() }
     }
 
     async fn serve(self, parts: http::request::Parts, mut items: Vec<Asked>, outlet: Outlet) {
@@ -197,12 +193,7 @@ impl Door {
     }
 
     /// Sends the participant what is for it, and passes its answers on, each as is planned.
-    async fn go_through(
-        &self,
-        parts: &http::request::Parts,
-        items: &[Asked],
-        outlet: &Outlet,
-    ) -> HeaderMap {
+    async fn go_through(&self, parts: &http::request::Parts, items: &[Asked], outlet: &Outlet) -> HeaderMap {
         let through: Vec<_> = items.iter().filter(|asked| asked.goes_through()).collect();
         if through.is_empty() {
             let mut trailers = HeaderMap::new();
@@ -235,10 +226,7 @@ impl Door {
         let said = match asked.fault {
             // The stream's end says the rest.
             Some(
-                Fault::TimeoutAfter
-                | Fault::Silence
-                | Fault::Broken
-                | Fault::Garbage(Garbage::Undecodable),
+                Fault::TimeoutAfter | Fault::Silence | Fault::Broken | Fault::Garbage(Garbage::Undecodable),
             ) => return,
             Some(Fault::Garbage(kind)) => {
                 spoil(&mut reply, kind);

@@ -36,6 +36,8 @@ pub struct Plan {
 pub struct Count {
     /// Calls or commands that came.
     pub arrivals: u32,
+    /// Answers by message that came.
+    pub answers: u32,
     /// Those that met the fault.
     pub injected: u32,
     /// What the participant said to calls and commands that it got late.
@@ -169,10 +171,29 @@ impl Injector {
         planned
     }
 
-    /// What is planned for an answer: it does not arrive by itself.
-    pub(super) fn planned(&self, spot: &Spot) -> Option<Fault> {
-        let books = self.lock();
-        books.entries.get(spot).and_then(|entry| entry.fault.filter(|_| entry.left > 0))
+    /// An answer came.
+    pub(super) fn answered(&self, spot: &Spot) {
+        self.lock().entries.entry(spot.clone()).or_default().count.answers += 1;
+    }
+
+    /// Takes what is planned there, if it is one of these. It counts as done.
+    pub(super) fn take(&self, spot: &Spot, faults: fn(Fault) -> bool) -> Option<Fault> {
+        let mut books = self.lock();
+        let entry = books.entries.get_mut(spot)?;
+        let fault = entry.fault.filter(|fault| entry.left > 0 && faults(*fault))?;
+        entry.left -= 1;
+        entry.count.injected += 1;
+        drop(books);
+        self.changed.notify_waiters();
+        Some(fault)
+    }
+
+    /// It was taken, and could not be done.
+    pub(super) fn put_back(&self, spot: &Spot) {
+        if let Some(entry) = self.lock().entries.get_mut(spot) {
+            entry.left = entry.left.saturating_add(1);
+            entry.count.injected -= 1;
+        }
     }
 
     /// Whether this was done there.

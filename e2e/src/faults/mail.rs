@@ -63,15 +63,25 @@ fn answer_of(message: &Message) -> Option<(Spot, StepAnswer)> {
         return None;
     }
     let answer = StepAnswer::decode(message.body.as_slice()).ok()?;
-    let spot =
-        Spot { saga: answer.saga_id.clone(), step: answer.step.clone(), direction: Direction::Back };
+    let spot = Spot { saga: answer.saga_id.clone(), step: answer.step.clone(), direction: Direction::Back };
     (answer.direction() == step_answer::Direction::Compensation).then_some((spot, answer))
 }
 
 impl Faulty {
     async fn command(&self, spot: &Spot, message: &Message) -> Verdict {
-        let planned = self.injector.arrives(spot).await;
-        let verdict = match planned {
+        self.injector.arrives(spot).await;
+        let taken = self.injector.take(spot, |fault| {
+            matches!(
+                fault,
+                Fault::Refuse
+                    | Fault::Error
+                    | Fault::Unable
+                    | Fault::TimeoutBefore
+                    | Fault::Broken
+                    | Fault::Late
+            )
+        });
+        match taken {
             Some(Fault::Refuse) => {
                 // A person may still see to it that it is done.
                 self.injector.keep(&spot.saga, self.later(spot, message.clone()));
@@ -82,7 +92,10 @@ impl Faulty {
             Some(Fault::TimeoutBefore) => Verdict::Done,
             Some(Fault::Broken) => match self.handler.handle(message).await {
                 Verdict::Done => Verdict::Retry("the acknowledgement was lost".into()),
-                other => return other,
+                other => {
+                    self.injector.put_back(spot);
+                    other
+                }
             },
             Some(Fault::Late) => {
                 self.injector.keep(&spot.saga, self.later(spot, message.clone()));
@@ -94,16 +107,20 @@ impl Faulty {
                     // It was sent again and is handled: now the first one comes.
                     self.injector.deliver_kept(&spot.saga).await;
                 }
-                return verdict;
+                verdict
             }
-        };
-        self.injector.done(spot);
-        verdict
+        }
     }
 
     async fn answer(&self, spot: &Spot, message: &Message, answer: StepAnswer) -> Verdict {
-        let planned = self.injector.planned(spot);
-        let verdict = match planned {
+        self.injector.answered(spot);
+        let taken = self.injector.take(spot, |fault| {
+            matches!(
+                fault,
+                Fault::TimeoutAfter | Fault::AfterEnd | Fault::Garbage(_) | Fault::Duplicate | Fault::Again
+            )
+        });
+        match taken {
             Some(Fault::TimeoutAfter) => Verdict::Done,
             Some(Fault::AfterEnd) => {
                 self.injector.keep(&spot.saga, self.later(spot, message.clone()));
@@ -120,10 +137,8 @@ impl Faulty {
                 self.handler.handle(message).await;
                 self.handler.handle(&Message { id: chassis::clock::new_uuid(), ..message.clone() }).await
             }
-            _ => return self.handler.handle(message).await,
-        };
-        self.injector.done(spot);
-        verdict
+            _ => self.handler.handle(message).await,
+        }
     }
 
     fn later(&self, spot: &Spot, message: Message) -> futures_util::future::BoxFuture<'static, ()> {

@@ -17,6 +17,10 @@ mod table;
 
 use std::sync::Arc;
 
+use e2e::{
+    BusKind,
+    faults::{Direction, Fault},
+};
 use orchestrator::catalog::{Kind, Registry};
 
 fn kinds() -> Vec<Arc<dyn Kind>> {
@@ -26,20 +30,44 @@ fn kinds() -> Vec<Arc<dyn Kind>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_at_every_step_and_compensation_ends_as_the_table_says() {
-    let worlds = kinds().into_iter().map(|kind| {
-        let mut cells = cells::of(&*kind);
-        if let Ok(only) = std::env::var("AMENDS_FAULTS_ONLY") {
-            cells.retain(|cell| cell.to_string().contains(&only));
-        }
-        let (breakers, others): (Vec<_>, Vec<_>) = cells.into_iter().partition(cells::Cell::needs_breaker);
-        async move {
-            let (first, second) =
-                tokio::join!(play::all(Arc::clone(&kind), others), breakers::all(Arc::clone(&kind), breakers));
-            [first, second].concat()
-        }
+    let worlds = kinds().into_iter().map(|kind| async move {
+        let (breakers, others): (Vec<_>, Vec<_>) =
+            cells_of(&*kind).into_iter().partition(cells::Cell::needs_breaker);
+        let (first, second) = tokio::join!(
+            play::all(Arc::clone(&kind), BusKind::Local, others),
+            breakers::all(Arc::clone(&kind), breakers),
+        );
+        [first, second].concat()
     });
-    let played: Vec<_> = futures_util::future::join_all(worlds).await.into_iter().flatten().collect();
-    let table = table::render(&played);
+    let played = futures_util::future::join_all(worlds).await.concat();
+    as_the_table_says(&played);
+}
+
+/// What goes by message, over the broker: its ladder is in its queues, so nobody climbs it here.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_at_every_compensation_ends_as_the_table_says_over_rabbitmq() {
+    let worlds = kinds().into_iter().map(|kind| async move {
+        let mut cells = cells_of(&*kind);
+        cells.retain(|cell| {
+            let climbs = cell.fault == Fault::Error && cell.times == u32::MAX;
+            cell.direction == Direction::Back && !climbs && !cell.needs_breaker()
+        });
+        play::all(kind, BusKind::Amqp, cells).await
+    });
+    let played = futures_util::future::join_all(worlds).await.concat();
+    as_the_table_says(&played);
+}
+
+fn cells_of(kind: &dyn Kind) -> Vec<cells::Cell> {
+    let mut cells = cells::of(kind);
+    if let Ok(only) = std::env::var("AMENDS_FAULTS_ONLY") {
+        cells.retain(|cell| cell.to_string().contains(&only));
+    }
+    cells
+}
+
+fn as_the_table_says(played: &[table::Played]) {
+    let table = table::render(played);
     eprintln!("{table}");
     if let Ok(path) = std::env::var("AMENDS_FAULTS_TABLE") {
         std::fs::write(path, &table).unwrap();

@@ -337,12 +337,7 @@ impl Live {
                 may_turn.then_some(Event::CompensationForced { actor, reason })
             }
             Said::Resolve { step, compensation, resolution, output, actor, reason, evidence } => {
-                let state = &self.state.steps[self.state.position(&step)?];
-                let open = if compensation {
-                    state.back != Back::None && !state.is_taken_back()
-                } else {
-                    self.state.phase == Phase::Forward && !state.is_final()
-                };
+                let open = self.state.may_resolve(self.state.position(&step)?, compensation);
                 open.then_some(Event::Resolved {
                     step,
                     compensation,
@@ -433,12 +428,6 @@ impl Live {
     }
 
     fn reason(&self, label: Label) -> String {
-        let parked_back = || {
-            self.state.steps.iter().find_map(|step| match &step.back {
-                Back::Parked { reason } => Some(format!("COMPENSATION_FAILED: {}: {reason}", step.name)),
-                Back::None | Back::Wanted | Back::Sent { .. } | Back::Done | Back::NotApplied => None,
-            })
-        };
         let turned = || self.state.turned.as_ref().map(|(reason, _)| reason.clone());
         let waits = || {
             self.state.steps.iter().find_map(|step| match &step.forward {
@@ -451,7 +440,9 @@ impl Live {
             })
         };
         let reason = match label {
-            Label::Parked => self.state.parked.as_ref().map(|p| p.reason.clone()).or_else(parked_back),
+            Label::Parked => {
+                self.state.parked.as_ref().map(|p| p.reason.clone()).or_else(|| self.state.parked_back())
+            }
             Label::Waiting => waits(),
             Label::Compensating | Label::Compensated => turned(),
             Label::Running | Label::Completed => None,

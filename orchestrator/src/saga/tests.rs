@@ -224,6 +224,37 @@ fn fenced_while_going_forward_parks() {
 }
 
 #[test]
+fn a_refusal_after_the_pivot_is_asked_again_or_resolved() {
+    let definition = order();
+    let before = ["open", "reserve", "screen", "charge", "post"].map(done);
+    let state = after(&[before.to_vec(), vec![Event::PivotPassed, refused("commit", "NO")]].concat());
+    let [Move::Park { reason, detail }] = &*next(&definition, &state, 1) else { panic!("{state:?}") };
+    let parked = Event::Parked { reason: (*reason).into(), detail: detail.clone() };
+    assert_eq!(*reason, "REFUSED_AFTER_PIVOT");
+    let mut parked_state = state;
+    parked_state.apply(&parked, 1).unwrap();
+    let commit = definition.position(&name("commit")).unwrap();
+    assert!(parked_state.may_resolve(commit, false));
+
+    let mut retried = parked_state.clone();
+    retried.apply(&Event::Retried { actor: "ada".into(), reason: "repaired".into() }, 1).unwrap();
+    assert!(calls(&retried).contains(&"commit".to_owned()), "{retried:?}");
+
+    let resolved = Event::Resolved {
+        step: name("commit"),
+        compensation: false,
+        resolution: Resolution::Done,
+        output: String::new(),
+        actor: "ada".into(),
+        reason: "done by hand".into(),
+        evidence: "ticket 7".into(),
+    };
+    parked_state.apply(&resolved, 1).unwrap();
+    assert_eq!(parked_state.steps[commit].forward, Forward::Done { output: String::new() });
+    assert_eq!(calls(&parked_state), ["complete"]);
+}
+
+#[test]
 fn an_end_never_changes() {
     let ended = Event::Finished { outcome: Outcome::Compensated };
     let mut state = after(&[turned(&[]), ended.clone()]);

@@ -7,7 +7,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use e2e::faults::{Direction, Fault, Plan, Spot};
+use e2e::{
+    BusKind,
+    faults::{Direction, Fault, Plan, Spot},
+};
 use orchestrator::{catalog::Kind, saga::Definition};
 use proto::{order::v1::Order, saga::v1::Saga};
 use types::SagaId;
@@ -34,7 +37,7 @@ async fn world(kind: &dyn Kind, cells: Vec<Cell>, deadline: Option<Duration>) ->
     if cells.is_empty() {
         return Vec::new();
     }
-    let scene = Scene::open(kind, |settings| {
+    let scene = Scene::open(kind, BusKind::Local, |settings| {
         settings.breaker_failures = 1;
         settings.breaker_cool_down = Duration::from_secs(3);
         settings.order_deadline = deadline.unwrap_or(settings.order_deadline);
@@ -69,9 +72,8 @@ fn rounds(definition: &Definition, cells: Vec<Cell>) -> Vec<(Vec<&'static str>, 
         let passes = |cells: &[Cell], by: &[&str]| {
             cells.iter().any(|cell| held_at(definition, cell).is_some_and(|(_, at)| by.contains(&at)))
         };
-        let free = rounds
-            .iter_mut()
-            .find(|(down, others)| !passes(&cells, down) && !passes(others, &[participant]));
+        let free =
+            rounds.iter_mut().find(|(down, others)| !passes(&cells, down) && !passes(others, &[participant]));
         match free {
             Some((down, others)) => {
                 down.push(participant);
@@ -166,7 +168,9 @@ async fn open(scene: &Scene, kind: &str, down: &str) {
     let order = scene.world.create(&expect::plain(kind)).await;
     scene.injector.expect(&order.saga_id, Vec::new());
     let is_open = |saga: &Saga| {
-        saga.steps.iter().any(|step| step.participant == down && step.attempts > 0 && step.breaker != "CLOSED")
+        saga.steps
+            .iter()
+            .any(|step| step.participant == down && step.attempts > 0 && step.breaker != "CLOSED")
     };
     scene.saga_is(&order.saga_id, "met an open breaker", is_open).await;
 }
@@ -191,7 +195,9 @@ async fn meets(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> 
         .saga_is(saga_id, "stands before an open breaker", |saga| {
             let own = saga.steps.iter().find(|step| step.name == cell.step).unwrap();
             let earlier = saga.steps.iter().filter(|step| step.stage < own.stage);
-            earlier.into_iter().all(|step| step.state == "DONE") && own.state != "DONE" && own.breaker == "OPEN"
+            earlier.into_iter().all(|step| step.state == "DONE")
+                && own.state != "DONE"
+                && own.breaker == "OPEN"
         })
         .await;
     match cell.end {
@@ -208,7 +214,11 @@ async fn meets(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> 
 }
 
 fn breaker<'s>(saga: &'s Saga, cell: &Cell) -> &'s str {
-    saga.steps.iter().find(|step| step.name == cell.step).map(|step| step.breaker.as_str()).unwrap_or_default()
+    saga.steps
+        .iter()
+        .find(|step| step.name == cell.step)
+        .map(|step| step.breaker.as_str())
+        .unwrap_or_default()
 }
 
 /// And no attempt was spent but by calls that went out, as probes do.

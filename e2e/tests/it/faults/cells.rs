@@ -110,13 +110,12 @@ impl Cell {
             Some(Turn::Cancelled(held)) => held.iter().map(|step| forward(step, Fault::Hold)).collect(),
             Some(Turn::RefusedUnderReview(by)) => vec![forward(by, Fault::Hold)],
         };
+        // What is refused is so until a person has repaired it, however often it is tried meanwhile.
+        let lasts = self.direction == Direction::Back && self.fault == Fault::Refuse;
         let by_rule = || matches!(expect::facts(self.kind, &self.step).refusal, Refusal::ByRule { .. });
-        let is_own_rule =
-            self.direction == Direction::Forward && self.fault == Fault::Refuse && by_rule();
+        let is_own_rule = self.direction == Direction::Forward && self.fault == Fault::Refuse && by_rule();
         if !is_own_rule && self.fault != Fault::BreakerOpen {
             let Self { step, direction, fault, times, .. } = self.clone();
-            // What is refused is so until a person has repaired it, however often it is tried meanwhile.
-            let lasts = direction == Direction::Back && fault == Fault::Refuse && self.withdrawn.is_none();
             plans.push(Plan { step, direction, fault, times: if lasts { u32::MAX } else { times } });
         }
         plans
@@ -126,7 +125,11 @@ impl Cell {
 /// Every cell of a definition.
 pub(super) fn of(kind: &dyn Kind) -> Vec<Cell> {
     let definition = kind.definition();
-    definition.steps.iter().flat_map(|step| [forward(definition, step), back(definition, step)].concat()).collect()
+    definition
+        .steps
+        .iter()
+        .flat_map(|step| [forward(definition, step), back(definition, step)].concat())
+        .collect()
 }
 
 fn cell(definition: &Definition, step: &StepDef, direction: Direction) -> Cell {
@@ -163,7 +166,9 @@ fn refuses_after(definition: &Definition, step: &StepDef, same_stage: bool) -> O
     let can = |other: &&StepDef| {
         let by_rule = expect::facts(definition.kind, other.name.as_str()).refusal;
         let place = if same_stage { other.stage == step.stage } else { other.stage >= step.stage };
-        place && other.stage < definition.pivot && other.name != step.name
+        place
+            && other.stage < definition.pivot
+            && other.name != step.name
             && matches!(by_rule, Refusal::ByRule { .. })
     };
     definition.steps.iter().rev().find(can).map(|step| step.name.to_string())
@@ -207,9 +212,8 @@ fn compensated(definition: &Definition, step: &StepDef) -> Vec<Cell> {
     let all = turns.iter().flat_map(|(turn, why)| {
         // A breaker is opened while an order is held, so there only by a cancel.
         let faults = expect::back().into_iter();
-        let faults = faults.filter(move |(fault, ..)| {
-            *fault != Fault::BreakerOpen || matches!(turn, Turn::Cancelled(_))
-        });
+        let faults = faults
+            .filter(move |(fault, ..)| *fault != Fault::BreakerOpen || matches!(turn, Turn::Cancelled(_)));
         faults.map(move |fault| one(turn, why, fault))
     });
     all.collect()
@@ -224,12 +228,12 @@ fn withdrawn(definition: &Definition, step: &StepDef) -> Vec<Cell> {
     let turns = by_sibling.into_iter().chain([(Turn::CancelledUnderReview, "CANCEL_REQUESTED")]);
     let one = |turn: Turn, why, (fault, arrives)| Cell {
         fault,
+        // A message that is lost is so however often it is delivered.
+        times: if arrives { 1 } else { u32::MAX },
         turn: Some(turn),
         end: End::Cancelled(why),
         withdrawn: Some(arrives),
         ..cell(definition, step, Direction::Back)
     };
-    turns
-        .flat_map(|(turn, why)| expect::UNANSWERED.map(|fault| one(turn.clone(), why, fault)))
-        .collect()
+    turns.flat_map(|(turn, why)| expect::UNANSWERED.map(|fault| one(turn.clone(), why, fault))).collect()
 }

@@ -47,7 +47,9 @@ pub(super) fn facts(kind: &str, step: &str) -> Facts {
 pub(super) fn plain(kind: &str) -> Spec {
     match kind {
         "order" => Spec::of(1),
-        _ => panic!("the saga kind {kind} is new: tell the table how one is started, and `judge.rs` what it leaves"),
+        _ => panic!(
+            "the saga kind {kind} is new: tell the table how one is started, and `judge.rs` what it leaves"
+        ),
     }
 }
 
@@ -124,7 +126,9 @@ pub(super) fn forward_end(
     let after_pivot = match kind {
         StepKind::Compensated { .. } | StepKind::Harmless | StepKind::Withdrawn { .. } => false,
         StepKind::Final => true,
-        StepKind::Pivot => panic!("no saga has had a step that is the pivot: tell the table how its faults end"),
+        StepKind::Pivot => {
+            panic!("no saga has had a step that is the pivot: tell the table how its faults end")
+        }
     };
     match (fault, lasts, after_pivot) {
         (Fault::Refuse, _, true) => {

@@ -8,7 +8,7 @@ use types::{PaymentId, SagaId};
 use uuid::Uuid;
 
 use super::{
-    cells::Cell,
+    cells::{Cell, Turn},
     expect::End,
     scene::Scene,
     table::Played,
@@ -142,13 +142,12 @@ fn happened_there(cell: &Cell, stored: &Stored) -> Result<(), String> {
                 Err(format!("{failed} failed attempts in the journal, at least {wanted} were brought about"))
             }
         }
-        (Direction::Back, Fault::Refuse) => same("deaths", of_step("CommandDead").count().min(1), 1),
-        (Direction::Back, Fault::TimeoutBefore | Fault::TimeoutAfter | Fault::Garbage(_))
-            if cell.withdrawn.is_none() =>
-        {
-            let sent = of_step("CommandSent").count();
-            let wanted = cell.times as usize + 1;
-            if sent >= wanted { Ok(()) } else { Err(format!("sent {sent} times, {wanted} were needed")) }
+        (Direction::Back, Fault::Refuse) if cell.withdrawn.is_none() => {
+            same("deaths", of_step("CommandDead").count().min(1), 1)
+        }
+        // Nothing that is said to a compensation is taken for the step's own outcome.
+        (Direction::Back, _) if cell.turn == Some(Turn::Doubt) => {
+            same("outcomes of a step in doubt", of_step("StepDone").count(), 0)
         }
         (Direction::Back, _) => Ok(()),
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use e2e::faults::{Direction, Fault, Plan, Spot};
+use e2e::{
+    BusKind,
+    faults::{Direction, Fault, Plan, Spot},
+};
 use orchestrator::catalog::Kind;
 use proto::order::v1::{Order, OrderStatus};
 use types::SagaId;
@@ -19,8 +22,8 @@ use super::{
 const LASTS: u32 = 3;
 
 /// Plays them all in one world, and has each end judged.
-pub(super) async fn all(kind: Arc<dyn Kind>, mut cells: Vec<Cell>) -> Vec<Played> {
-    let scene = Scene::open(&*kind, |_| {}).await;
+pub(super) async fn all(kind: Arc<dyn Kind>, bus: BusKind, mut cells: Vec<Cell>) -> Vec<Played> {
+    let scene = Scene::open(&*kind, bus, |_| {}).await;
     // What takes longest begins first.
     cells.sort_by_key(|cell| std::cmp::Reverse((cell.fault == Fault::Silence, cell.times)));
     let playing = cells.into_iter().map(|cell| {
@@ -43,7 +46,7 @@ async fn play(scene: &Scene, cell: &Cell) -> Result<SagaId, String> {
     let order = scene.place(cell).await;
     turn(scene, cell, &order).await;
     ends(scene, cell, &order.saga_id, &cell.end).await?;
-    it_happened(scene, cell, &order.saga_id)?;
+    it_happened(scene, cell, &order.saga_id).await?;
     late_ones(scene, cell, &order.saga_id).await?;
     Ok(order.saga_id.parse().unwrap())
 }
@@ -82,14 +85,21 @@ async fn ends(scene: &Scene, cell: &Cell, saga: &str, end: &End) -> Result<(), S
     match end {
         End::Completed | End::Cancelled(_) => scene.ended(saga).await,
         End::GoesOn(then) => {
-            scene.injector.injected(&cell.spot(saga), LASTS).await;
+            let spot = cell.spot(saga);
+            tokio::select! {
+                () = scene.injector.injected(&spot, LASTS) => {}
+                ended = scene.ended(saga) => {
+                    ended?;
+                    return Err("it is at its end, and should go on trying".into());
+                }
+            }
             let shown = scene.world.saga(saga).await;
             let order = scene.world.order(saga.replace("saga_", "ord_").as_str()).await;
             let goes_on = shown.pivot_passed && order.status() == OrderStatus::PaymentSuccess;
             if !goes_on {
                 return Err(format!("after {LASTS} failures it is {order:?}, {shown:?}"));
             }
-            scene.injector.heal(&cell.spot(saga));
+            scene.injector.heal(&spot);
             Box::pin(ends(scene, cell, saga, then)).await
         }
         End::Parked(reason, way, then) => {
@@ -142,25 +152,28 @@ async fn moved(scene: &Scene, cell: &Cell, saga: &str, way: Way) -> Result<(), S
 }
 
 /// The fault was there, as often as it was planned.
-fn it_happened(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), String> {
-    let is_planned = cell.plans().iter().any(|plan| {
-        plan.step == cell.step && plan.direction == cell.direction && plan.fault == cell.fault
-    });
+async fn it_happened(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), String> {
+    let is_planned = cell
+        .plans()
+        .iter()
+        .any(|plan| plan.step == cell.step && plan.direction == cell.direction && plan.fault == cell.fault);
     if !is_planned {
         // A participant's own rule: the journal says that it refused.
         return Ok(());
     }
-    let count = scene.injector.count(&cell.spot(saga));
-    let is_enough = match cell.times {
-        u32::MAX => count.injected > 0,
-        times if cell.fault == Fault::Refuse => count.injected >= times,
-        times => count.injected == times,
+    let spot = cell.spot(saga);
+    // Some of it comes after the end: a caller that gives up, a message that comes again.
+    let times = if cell.times == u32::MAX { 1 } else { cell.times };
+    scene.injector.injected(&spot, times).await;
+    let count = scene.injector.count(&spot);
+    let is_exact = cell.times == u32::MAX || cell.fault == Fault::Refuse || count.injected == times;
+    let again = match (cell.direction, cell.fault) {
+        (Direction::Forward, _) => true,
+        (_, Fault::TimeoutBefore) => cell.withdrawn.is_some() || count.arrivals > times,
+        (_, Fault::TimeoutAfter | Fault::Garbage(_)) => count.answers > times,
+        _ => true,
     };
-    if is_enough {
-        Ok(())
-    } else {
-        Err(format!("the fault happened {} times of {} arrivals", count.injected, count.arrivals))
-    }
+    if is_exact && again { Ok(()) } else { Err(format!("what happened is {count:?}")) }
 }
 
 /// What the participants say to what they get too late.

@@ -39,12 +39,13 @@ impl Scene {
     /// Starts sagas of this version only.
     pub(super) async fn open(
         kind: &dyn Kind,
+        bus: BusKind,
         settings: impl FnOnce(&mut orchestrator::Settings),
     ) -> Arc<Self> {
         let injector = Injector::default();
         let definition = kind.definition();
         let only = vec![format!("{}:{}", definition.kind, definition.version)];
-        let world = Builder::new(BusKind::Local).faults(&injector).settings(|s| {
+        let world = Builder::new(bus).faults(&injector).settings(|s| {
             s.orchestrator.definitions = only;
             // Short enough for the table, long enough for a busy machine.
             s.orchestrator.call_timeout = Duration::from_secs(4);
@@ -73,8 +74,7 @@ impl Scene {
         let order = self.world.create(&expect::plain(kind).merchant("m_closed")).await;
         self.injector.expect(&order.saga_id, Vec::new());
         self.world.completes(&order.order_id).await;
-        let close =
-            CloseAccountRequest { account_id: "merchant:m_closed:EUR".into(), reason: "left".into() };
+        let close = CloseAccountRequest { account_id: "merchant:m_closed:EUR".into(), reason: "left".into() };
         self.world.ledger().close_account(close).await.unwrap();
     }
 
@@ -175,9 +175,11 @@ impl Scene {
         let mut connection = self.world.ground.database.connect().await;
         let until = tokio::time::Instant::now() + LIMIT;
         let schemas = ["orchestrator", "orders", "inventory", "risk", "payments", "ledger"];
-        let outboxes = schemas.map(|schema| format!("(select count(*) from {schema}.outbox where dead_time is null)"));
+        let outboxes =
+            schemas.map(|schema| format!("(select count(*) from {schema}.outbox where dead_time is null)"));
         let query = format!(
-            "select {}, (select count(*) from notifications.delivery where state = 'QUEUED')",
+            "select {}, (select count(*) from orchestrator.saga where ended) - (select count(distinct order_id) \
+               from notifications.delivery where state = 'SENT' and template in ('order.completed', 'order.cancelled'))",
             outboxes.join(" + ")
         );
         loop {
@@ -193,12 +195,21 @@ impl Scene {
         }
     }
 
-    /// What the auditor says against it.
+    /// What the auditor says against it, when what is on its way has had its time.
     pub(super) async fn audit(&self) -> Result<(), String> {
         let sources = amends::audit::Sources::one(self.world.ground.database.owner_url());
         let options = amends::audit::Options { quiescent: true, ..Default::default() };
-        let report = amends::audit::run(&sources, &options).await.map_err(|error| error.to_string())?;
-        if report.is_clean() { Ok(()) } else { Err(format!("{report:#?}")) }
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let report = amends::audit::run(&sources, &options).await.map_err(|error| error.to_string())?;
+            if report.is_clean() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(format!("{report:#?}"));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }
 

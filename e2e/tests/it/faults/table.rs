@@ -49,7 +49,11 @@ pub(super) fn render(played: &[Played]) -> String {
         };
         let ends = format!("{}{withdrawn}", end(&cell.end));
         // A turn's own reason is not what the row is about.
-        let ends = if cell.turn.is_some() { ends.split(", CANCEL_REQUESTED").next().unwrap().to_owned() } else { ends };
+        let ends = if cell.turn.is_some() {
+            ends.split(", CANCEL_REQUESTED").next().unwrap().to_owned()
+        } else {
+            ends
+        };
         let ends = ["OUT_OF_STOCK", "ACCOUNT_CLOSED", "STEP_FAILED"].iter().fold(ends, |ends, reason| {
             if cell.turn.is_some() { ends.replace(&format!(", {reason}"), "") } else { ends }
         });
@@ -67,7 +71,8 @@ pub(super) fn render(played: &[Played]) -> String {
         row.3 += usize::from(outcome.is_ok());
         let _ = place;
     }
-    let mut text = String::from("| saga | step | way | fault | times | turned round by | end | cells | as it says |\n");
+    let mut text =
+        String::from("| saga | step | way | fault | times | turned round by | end | cells | as it says |\n");
     text.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for ((kind, step, direction, fault, times, end), (versions, turns, cells, right)) in &rows {
         let versions: Vec<_> = versions.iter().map(u32::to_string).collect();
