@@ -239,8 +239,9 @@ impl Door {
                     seconds: until / 1000,
                     nanos: i32::try_from(until % 1000).unwrap() * 1_000_000,
                 };
+                // Time under review is not counted: whoever is held has its deadline whole.
                 self.reply(asked, outlet, |reply| {
-                    reply.pending = Some(Pending { until: Some(stamp), action: "IN_PROGRESS".into() });
+                    reply.pending = Some(Pending { until: Some(stamp), action: "REVIEW".into() });
                 })
             }
             _ => {

@@ -105,9 +105,10 @@ async fn round(
         }
         placed.push((cell, order));
     }
+    let mut opened = Ok(());
     for (cell, order) in &placed {
         for step in held_steps(cell).into_iter().chain(held(cell)) {
-            scene.injector.injected(&forward(&order.saga_id, &step), 1).await;
+            opened = opened.and(scene.meets(&forward(&order.saga_id, &step), 1).await);
         }
     }
     // The last in the table first: an order has to come to it.
@@ -119,19 +120,22 @@ async fn round(
     in_turn.sort_by_key(|participant| std::cmp::Reverse(stage(participant)));
     for participant in in_turn {
         scene.injector.set_down(participant, true);
-        open(scene, definition.kind, participant).await;
+        opened = opened.and(open(scene, definition.kind, participant).await);
     }
     for cell in first {
         let order = scene.place(&cell).await;
         placed.push((cell, order));
     }
     let playing = placed.into_iter().map(|(cell, order)| {
-        let (held, scene) = (held(&cell), Arc::clone(scene));
+        let (held, scene, opened) = (held(&cell), Arc::clone(scene), opened.clone());
         async move {
             if let Some(step) = held {
                 scene.injector.heal(&forward(&order.saga_id, &step));
             }
-            let outcome = meets(&scene, &cell, &order).await;
+            let outcome = match opened {
+                Ok(()) => meets(&scene, &cell, &order).await,
+                Err(why) => Err(why),
+            };
             (cell, order, outcome)
         }
     });
@@ -164,7 +168,7 @@ fn forward(saga: &str, step: &str) -> Spot {
 }
 
 /// An order that is no cell meets the participant who is away.
-async fn open(scene: &Scene, kind: &str, down: &str) {
+async fn open(scene: &Scene, kind: &str, down: &str) -> Result<(), String> {
     let order = scene.world.create(&expect::plain(kind)).await;
     scene.injector.expect(&order.saga_id, Vec::new());
     let is_open = |saga: &Saga| {
@@ -172,7 +176,7 @@ async fn open(scene: &Scene, kind: &str, down: &str) {
             .iter()
             .any(|step| step.participant == down && step.attempts > 0 && step.breaker != "CLOSED")
     };
-    scene.saga_is(&order.saga_id, "met an open breaker", is_open).await;
+    scene.saga_is(&order.saga_id, "met an open breaker", is_open).await.map(drop)
 }
 
 /// It comes to the open breaker, and stands there.
@@ -199,12 +203,12 @@ async fn meets(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> 
                 && own.state != "DONE"
                 && own.breaker == "OPEN"
         })
-        .await;
+        .await?;
     match cell.end {
         End::Cancelled(_) => scene.ended(saga_id).await,
         End::GoesOn(_) => {
-            // Past the deadline, and half as long again.
-            tokio::time::sleep(DEADLINE * 3 / 2).await;
+            // Past the deadline, and a moment longer.
+            tokio::time::sleep(DEADLINE + Duration::from_secs(2)).await;
             let saga = scene.world.saga(saga_id).await;
             let state = saga.state().as_str_name();
             if state == "RUNNING" && saga.pivot_passed { Ok(()) } else { Err(format!("it is {state}")) }

@@ -44,7 +44,7 @@ pub(super) async fn all(kind: Arc<dyn Kind>, bus: BusKind, mut cells: Vec<Cell>)
 
 async fn play(scene: &Scene, cell: &Cell) -> Result<SagaId, String> {
     let order = scene.place(cell).await;
-    turn(scene, cell, &order).await;
+    turn(scene, cell, &order).await?;
     ends(scene, cell, &order.saga_id, &cell.end).await?;
     it_happened(scene, cell, &order.saga_id).await?;
     late_ones(scene, cell, &order.saga_id).await?;
@@ -52,7 +52,7 @@ async fn play(scene: &Scene, cell: &Cell) -> Result<SagaId, String> {
 }
 
 /// Brings it to where it goes back.
-async fn turn(scene: &Scene, cell: &Cell, order: &Order) {
+async fn turn(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> {
     let saga = &order.saga_id;
     let forward =
         |step: &str| Spot { saga: saga.clone(), step: step.to_owned(), direction: Direction::Forward };
@@ -65,19 +65,20 @@ async fn turn(scene: &Scene, cell: &Cell, order: &Order) {
         None | Some(Turn::Refused(_) | Turn::Doubt) => {}
         Some(Turn::Cancelled(held)) => {
             for step in held {
-                scene.injector.injected(&forward(step), 1).await;
+                scene.meets(&forward(step), 1).await?;
             }
             scene.world.cancel(&order.order_id).await.unwrap();
         }
         Some(Turn::RefusedUnderReview(by)) => {
-            is_asked().await;
+            is_asked().await?;
             scene.injector.heal(&forward(by));
         }
         Some(Turn::CancelledUnderReview) => {
-            is_asked().await;
+            is_asked().await?;
             scene.world.cancel(&order.order_id).await.unwrap();
         }
     }
+    Ok(())
 }
 
 /// Follows it to its end, and does what a person does on the way.
@@ -86,13 +87,7 @@ async fn ends(scene: &Scene, cell: &Cell, saga: &str, end: &End) -> Result<(), S
         End::Completed | End::Cancelled(_) => scene.ended(saga).await,
         End::GoesOn(then) => {
             let spot = cell.spot(saga);
-            tokio::select! {
-                () = scene.injector.injected(&spot, LASTS) => {}
-                ended = scene.ended(saga) => {
-                    ended?;
-                    return Err("it is at its end, and should go on trying".into());
-                }
-            }
+            scene.meets(&spot, LASTS).await?;
             let shown = scene.world.saga(saga).await;
             let order = scene.world.order(saga.replace("saga_", "ord_").as_str()).await;
             let goes_on = shown.pivot_passed && order.status() == OrderStatus::PaymentSuccess;
@@ -108,7 +103,7 @@ async fn ends(scene: &Scene, cell: &Cell, saga: &str, end: &End) -> Result<(), S
             let times = if cell.times == u32::MAX { 1 } else { cell.times };
             for left in (0..times).rev() {
                 if cell.fault == Fault::Error {
-                    scene.injector.injected(&spot, 1).await;
+                    scene.meets(&spot, 1).await?;
                     scene.up_the_ladder(saga).await;
                 }
                 scene.parked(saga, reason).await?;
@@ -118,7 +113,7 @@ async fn ends(scene: &Scene, cell: &Cell, saga: &str, end: &End) -> Result<(), S
                 }
                 moved(scene, cell, saga, *way).await?;
                 if left > 0 {
-                    scene.injector.injected(&spot, before + 1).await;
+                    scene.meets(&spot, before + 1).await?;
                 }
             }
             Box::pin(ends(scene, cell, saga, then)).await

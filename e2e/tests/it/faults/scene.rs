@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use e2e::{Builder, BusKind, Kind as Service, World, faults::Injector};
+use e2e::{
+    Builder, BusKind, Kind as Service, World,
+    faults::{Injector, Spot},
+};
 use orchestrator::catalog::Kind;
 use proto::{
     ledger::v1::CloseAccountRequest,
@@ -18,7 +21,7 @@ use uuid::Uuid;
 use super::{cells::Cell, expect};
 
 /// Whatever a cell waits for comes within this, or it has failed.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// As many as keep two cores busy, and no call waiting for long.
 const PLACES: usize = 48;
@@ -85,6 +88,18 @@ impl Scene {
         order
     }
 
+    /// Waits until something was done there this often; not beyond the saga's end.
+    pub(super) async fn meets(&self, spot: &Spot, times: u32) -> Result<(), String> {
+        let limit = tokio::time::sleep(LIMIT);
+        tokio::select! {
+            () = self.injector.injected(spot, times) => return Ok(()),
+            ended = self.ended(&spot.saga) => ended?,
+            () = limit => {}
+        }
+        let count = self.injector.count(spot);
+        Err(format!("never {times} times at {spot:?}, but {count:?} and {}", self.told(&spot.saga).await))
+    }
+
     /// Waits for the saga's end.
     pub(super) async fn ended(&self, saga_id: &str) -> Result<(), String> {
         let saga = uuid_of(saga_id);
@@ -111,22 +126,29 @@ impl Scene {
     }
 
     /// Asks until it is so of the saga.
-    pub(super) async fn saga_is(&self, saga_id: &str, what: &str, is: impl Fn(&Saga) -> bool) -> Saga {
+    pub(super) async fn saga_is(
+        &self,
+        saga_id: &str,
+        what: &str,
+        is: impl Fn(&Saga) -> bool,
+    ) -> Result<Saga, String> {
         let until = tokio::time::Instant::now() + LIMIT;
         loop {
             let saga = self.world.saga(saga_id).await;
             if is(&saga) {
-                return saga;
+                return Ok(saga);
             }
             let is_over = tokio::time::Instant::now() > until || is_ended(&saga);
-            assert!(!is_over, "never {what}, but {}", self.told(saga_id).await);
+            if is_over {
+                return Err(format!("never {what}, but {}", self.told(saga_id).await));
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// Waits until it is parked, for this reason.
     pub(super) async fn parked(&self, saga_id: &str, reason: &str) -> Result<(), String> {
-        let saga = self.saga_is(saga_id, "is parked", |saga| saga.state() == SagaState::Parked).await;
+        let saga = self.saga_is(saga_id, "is parked", |saga| saga.state() == SagaState::Parked).await?;
         if saga.reason.starts_with(reason) {
             Ok(())
         } else {
