@@ -324,9 +324,8 @@ impl Live {
             Said::Answer { answer } => self.answer(&StepAnswer::decode(answer.as_slice()).ok()?),
             Said::Dead { step, command_id, reason } => {
                 let state = &self.state.steps[self.state.position(&step)?];
-                let is_current =
-                    matches!(&state.back, Back::Sent { message_id, .. } if *message_id == command_id);
-                is_current.then_some(Event::CommandDead { step, reason })
+                let fails = state.is_failed_by(&command_id);
+                fails.then_some(Event::CommandDead { step, reason })
             }
             // It was loaded, which is all that this asks.
             Said::Begin => None,

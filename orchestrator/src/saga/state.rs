@@ -114,6 +114,7 @@ impl State {
                 not_before: 0,
                 last_failure: String::new(),
                 commands: 0,
+                sent: Vec::new(),
                 times: None,
                 called: false,
                 calling: false,
@@ -275,6 +276,7 @@ impl State {
             }
             if matches!(step.back, Back::Parked { .. } | Back::Sent { .. }) {
                 step.back = Back::Wanted;
+                step.sent.clear();
             }
         }
         if self.phase == Phase::Forward && self.pivot_passed {

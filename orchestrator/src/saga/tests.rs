@@ -148,6 +148,27 @@ fn an_unanswered_command_is_sent_again_as_a_new_message() {
 }
 
 #[test]
+fn the_death_of_a_command_counts_though_it_was_sent_again_and_not_after_a_retry() {
+    let sent = |id: &str| Event::CommandSent { step: name("charge"), message_id: id.into() };
+    let mut state = after(&[done("open"), done("reserve"), done("screen"), done("charge")]);
+    let charge = order().position(&name("charge")).unwrap();
+    state.apply(&turned(&["open", "reserve", "charge"]), 1).unwrap();
+    for event in [sent("first"), sent("second")] {
+        state.apply(&event, 1).unwrap();
+    }
+    assert!(state.steps[charge].is_failed_by("first") && state.steps[charge].is_failed_by("second"));
+    assert!(!state.steps[charge].is_failed_by("another's"));
+    state.apply(&Event::CommandDead { step: name("charge"), reason: "poison".into() }, 2).unwrap();
+    assert!(!state.steps[charge].is_failed_by("second"), "it is parked already");
+    state.apply(&Event::Retried { actor: "ada".into(), reason: "repaired".into() }, 3).unwrap();
+    state.apply(&sent("third"), 3).unwrap();
+    assert!(!state.steps[charge].is_failed_by("second"), "that was before it was repaired");
+    assert!(state.steps[charge].is_failed_by("third"));
+    state.apply(&answered("charge"), 4).unwrap();
+    assert!(!state.steps[charge].is_failed_by("third"), "it is answered");
+}
+
+#[test]
 fn doubt_is_sticky_until_a_final_outcome() {
     let failed = |doubt| Event::AttemptFailed {
         step: name("charge"),

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{cells::Cell, expect};
 
 /// Whatever a cell waits for comes within this, or it has failed.
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// As many as keep two cores busy, and no call waiting for long.
 const PLACES: usize = 48;
