@@ -4,7 +4,13 @@
 //! only: if one item is to hang and another to fail with a status, the second has its turn in a later exchange, and is
 //! turned away now as if the participant had too much to do, which spends nothing and says nothing.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chassis::grpc::Callee;
 use http::HeaderMap;
@@ -43,7 +49,7 @@ pub(crate) fn guard(callee: Callee, participant: &'static str, injector: Injecto
             let items: Vec<_> = items.into_iter().map(Asked::read).collect();
             if door.injector.is_down(participant) {
                 for item in &items {
-                    door.injector.arrives(&item.spot).await;
+                    door.injector.comes(&item.spot).await;
                 }
                 return Ok(Status::unavailable("nobody is let in").into_http());
             }
@@ -61,13 +67,14 @@ struct Asked {
     spot: Spot,
     item: bytes::Bytes,
     fault: Option<Fault>,
+    done: Arc<AtomicBool>,
 }
 
 impl Asked {
     fn read(item: bytes::Bytes) -> Self {
         let header = RawItem::decode(item.clone()).ok().and_then(|item| item.header).unwrap_or_default();
         let spot = Spot { saga: header.saga_id, step: header.step, direction: Direction::Forward };
-        Self { spot, item, fault: None }
+        Self { spot, item, fault: None, done: Arc::default() }
     }
 
     /// Whether the participant gets it now.
@@ -138,9 +145,15 @@ impl Door {
         Self { callee: self.callee.clone(), participant: self.participant, injector: self.injector.clone() }
     }
 
+    fn did(&self, asked: &Asked) {
+        asked.done.store(true, Ordering::Relaxed);
+        self.injector.done(&asked.spot);
+    }
+
     async fn serve(self, parts: http::request::Parts, mut items: Vec<Asked>, outlet: Outlet) {
         for asked in &mut items {
-            asked.fault = self.injector.arrives(&asked.spot).await;
+            self.injector.comes(&asked.spot).await;
+            asked.fault = self.injector.take(&asked.spot, |_| true);
         }
         let ends: Vec<_> = items.iter().filter_map(|asked| asked.fault.and_then(ending)).collect();
         // Silence takes longest; what fails is soon over.
@@ -153,11 +166,17 @@ impl Door {
             let code = turned_away::Code::Overloaded.into();
             let away = TurnedAway { code, retry_after_ms: 20, message: "its fault comes later".into() };
             self.reply(asked, &outlet, |reply| reply.turned_away = Some(away));
+            self.injector.give_back(&asked.spot);
         }
         for asked in &items {
             self.speak_for(&parts, asked, &outlet);
         }
         let trailers = self.go_through(&parts, &items, &outlet).await;
+        let is_over = |asked: &&Asked| asked.fault.is_some_and(|fault| ending(fault).is_none());
+        for asked in items.iter().filter(is_over).filter(|asked| !asked.done.load(Ordering::Relaxed)) {
+            // Its participant gave no answer that anything could be done to.
+            self.injector.give_back(&asked.spot);
+        }
         let ended: Vec<_> =
             items.into_iter().filter(|asked| asked.fault.and_then(ending).is_some()).collect();
         self.end(end, trailers, &parts, ended, outlet).await;
@@ -189,7 +208,7 @@ impl Door {
             let (saga, asked) = (asked.spot.saga.clone(), asked.clone());
             self.injector.keep(&saga, Box::pin(self.deliver(parts.clone(), asked)));
         }
-        self.injector.done(&asked.spot);
+        self.did(asked);
     }
 
     /// Sends the participant what is for it, and passes its answers on, each as is planned.
@@ -250,7 +269,7 @@ impl Door {
             }
         };
         if said {
-            self.injector.done(&asked.spot);
+            self.did(asked);
         }
     }
 
@@ -280,7 +299,7 @@ impl Door {
             Some(Ending::Silent) => outlet.hung_up().await,
         }
         for asked in items {
-            self.injector.done(&asked.spot);
+            self.did(&asked);
             match asked.fault {
                 Some(Fault::Late) => drop(tokio::spawn(self.deliver(parts.clone(), asked))),
                 Some(Fault::AfterEnd) => {

@@ -36,6 +36,8 @@ pub struct Plan {
 pub struct Count {
     /// Calls or commands that came.
     pub arrivals: u32,
+    /// Commands that took effect as they should.
+    pub handled: u32,
     /// Answers by message that came.
     pub answers: u32,
     /// Those that met the fault.
@@ -89,7 +91,7 @@ impl Injector {
     /// From now on nothing is done there any more.
     pub fn heal(&self, spot: &Spot) {
         if let Some(entry) = self.lock().entries.get_mut(spot) {
-            entry.left = 0;
+            entry.fault = None;
         }
     }
 
@@ -103,6 +105,22 @@ impl Injector {
     pub async fn injected(&self, spot: &Spot, times: u32) {
         self.until(&format!("{times} times at {spot:?}"), |books| {
             books.entries.get(spot).is_some_and(|entry| entry.count.injected >= times)
+        })
+        .await;
+    }
+
+    /// Waits until one came there.
+    pub async fn came(&self, spot: &Spot) {
+        self.until(&format!("one at {spot:?}"), |books| {
+            books.entries.get(spot).is_some_and(|entry| entry.count.arrivals > 0)
+        })
+        .await;
+    }
+
+    /// Waits until a command took effect there.
+    pub async fn handled(&self, spot: &Spot) {
+        self.until(&format!("one is handled at {spot:?}"), |books| {
+            books.entries.get(spot).is_some_and(|entry| entry.count.handled > 0)
         })
         .await;
     }
@@ -158,17 +176,17 @@ impl Injector {
         self.lock().kept.entry(saga.to_owned()).or_default().push(delivery);
     }
 
-    /// What is planned for one that comes now. It counts as done only by [`Self::done`].
-    pub(super) async fn arrives(&self, spot: &Spot) -> Option<Fault> {
+    /// One comes; it goes on when somebody knows its saga.
+    pub(super) async fn comes(&self, spot: &Spot) {
         self.until(&format!("somebody knows {}", spot.saga), |books| books.known.contains(&spot.saga)).await;
-        let planned = {
-            let mut books = self.lock();
-            let entry = books.entries.entry(spot.clone()).or_default();
-            entry.count.arrivals += 1;
-            entry.fault.filter(|_| entry.left > 0)
-        };
+        self.lock().entries.entry(spot.clone()).or_default().count.arrivals += 1;
         self.changed.notify_waiters();
-        planned
+    }
+
+    /// A command took effect.
+    pub(super) fn took_effect(&self, spot: &Spot) {
+        self.lock().entries.entry(spot.clone()).or_default().count.handled += 1;
+        self.changed.notify_waiters();
     }
 
     /// An answer came.
@@ -176,23 +194,20 @@ impl Injector {
         self.lock().entries.entry(spot.clone()).or_default().count.answers += 1;
     }
 
-    /// Takes what is planned there, if it is one of these. It counts as done.
+    /// Takes from the plan what is to be done there, if it is one of these: it counts by [`Self::done`], or is given
+    /// back.
     pub(super) fn take(&self, spot: &Spot, faults: fn(Fault) -> bool) -> Option<Fault> {
         let mut books = self.lock();
         let entry = books.entries.get_mut(spot)?;
         let fault = entry.fault.filter(|fault| entry.left > 0 && faults(*fault))?;
         entry.left -= 1;
-        entry.count.injected += 1;
-        drop(books);
-        self.changed.notify_waiters();
         Some(fault)
     }
 
-    /// It was taken, and could not be done.
-    pub(super) fn put_back(&self, spot: &Spot) {
+    /// It was taken, and was not done.
+    pub(super) fn give_back(&self, spot: &Spot) {
         if let Some(entry) = self.lock().entries.get_mut(spot) {
             entry.left = entry.left.saturating_add(1);
-            entry.count.injected -= 1;
         }
     }
 
@@ -205,7 +220,6 @@ impl Injector {
     /// It was done.
     pub(super) fn done(&self, spot: &Spot) {
         if let Some(entry) = self.lock().entries.get_mut(spot) {
-            entry.left = entry.left.saturating_sub(1);
             entry.count.injected += 1;
         }
         self.changed.notify_waiters();

@@ -69,7 +69,7 @@ fn answer_of(message: &Message) -> Option<(Spot, StepAnswer)> {
 
 impl Faulty {
     async fn command(&self, spot: &Spot, message: &Message) -> Verdict {
-        self.injector.arrives(spot).await;
+        self.injector.comes(spot).await;
         let taken = self.injector.take(spot, |fault| {
             matches!(
                 fault,
@@ -81,7 +81,7 @@ impl Faulty {
                     | Fault::Late
             )
         });
-        match taken {
+        let verdict = match taken {
             Some(Fault::Refuse) => {
                 // A person may still see to it that it is done.
                 self.injector.keep(&spot.saga, self.later(spot, message.clone()));
@@ -90,26 +90,32 @@ impl Faulty {
             Some(Fault::Error) => Verdict::Retry("the consumer failed".into()),
             Some(Fault::Unable) => Verdict::Unavailable("its database is away".into()),
             Some(Fault::TimeoutBefore) => Verdict::Done,
-            Some(Fault::Broken) => match self.handler.handle(message).await {
-                Verdict::Done => Verdict::Retry("the acknowledgement was lost".into()),
-                other => {
-                    self.injector.put_back(spot);
-                    other
+            Some(Fault::Broken) => {
+                let verdict = self.handler.handle(message).await;
+                if verdict != Verdict::Done {
+                    self.injector.give_back(spot);
+                    return verdict;
                 }
-            },
+                Verdict::Retry("the acknowledgement was lost".into())
+            }
             Some(Fault::Late) => {
                 self.injector.keep(&spot.saga, self.later(spot, message.clone()));
                 Verdict::Done
             }
             _ => {
                 let verdict = self.handler.handle(message).await;
+                if verdict == Verdict::Done {
+                    self.injector.took_effect(spot);
+                }
                 if verdict == Verdict::Done && self.injector.was(spot, Fault::Late) {
                     // It was sent again and is handled: now the first one comes.
                     self.injector.deliver_kept(&spot.saga).await;
                 }
-                verdict
+                return verdict;
             }
-        }
+        };
+        self.injector.done(spot);
+        verdict
     }
 
     async fn answer(&self, spot: &Spot, message: &Message, answer: StepAnswer) -> Verdict {
@@ -120,7 +126,7 @@ impl Faulty {
                 Fault::TimeoutAfter | Fault::AfterEnd | Fault::Garbage(_) | Fault::Duplicate | Fault::Again
             )
         });
-        match taken {
+        let verdict = match taken {
             Some(Fault::TimeoutAfter) => Verdict::Done,
             Some(Fault::AfterEnd) => {
                 self.injector.keep(&spot.saga, self.later(spot, message.clone()));
@@ -137,8 +143,10 @@ impl Faulty {
                 self.handler.handle(message).await;
                 self.handler.handle(&Message { id: chassis::clock::new_uuid(), ..message.clone() }).await
             }
-            _ => self.handler.handle(message).await,
-        }
+            _ => return self.handler.handle(message).await,
+        };
+        self.injector.done(spot);
+        verdict
     }
 
     fn later(&self, spot: &Spot, message: Message) -> futures_util::future::BoxFuture<'static, ()> {

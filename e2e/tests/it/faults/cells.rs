@@ -11,7 +11,7 @@ use orchestrator::{
     saga::{Definition, StepDef, StepKind},
 };
 
-use super::expect::{self, End, Refusal, Way};
+use super::expect::{self, End, Refusal, Review, Way};
 
 /// Why a saga goes back after the step whose compensation is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(super) enum Turn {
     RefusedUnderReview(String),
     /// A customer cancels while a person is asked.
     CancelledUnderReview,
+    /// As refused, while the call that asks a person is not answered.
+    RefusedInFlight(String),
 }
 
 /// One cell: a fault, where, and how it must end.
@@ -42,8 +44,8 @@ pub(super) struct Cell {
     pub(super) times: u32,
     pub(super) turn: Option<Turn>,
     pub(super) end: End,
-    /// A review that was withdrawn; of steps that are.
-    pub(super) withdrawn: Option<bool>,
+    /// What is left of the review; of steps that are withdrawn.
+    pub(super) review: Option<Review>,
 }
 
 impl fmt::Display for Cell {
@@ -61,6 +63,7 @@ impl fmt::Display for Cell {
             Some(Turn::Cancelled(_)) => write!(f, ", turned round by a cancel")?,
             Some(Turn::RefusedUnderReview(by)) => write!(f, ", turned round by {by} under review")?,
             Some(Turn::CancelledUnderReview) => write!(f, ", turned round by a cancel under review")?,
+            Some(Turn::RefusedInFlight(by)) => write!(f, ", turned round by {by} meanwhile")?,
         }
         match &self.end {
             End::Parked(_, way, _) => write!(f, ", {way:?}"),
@@ -82,11 +85,13 @@ impl Cell {
     /// The order that it is about.
     pub(super) fn order(&self) -> Spec {
         let plain = match self.turn {
-            Some(Turn::RefusedUnderReview(_) | Turn::CancelledUnderReview) => expect::reviewed(self.kind),
+            Some(Turn::RefusedUnderReview(_) | Turn::CancelledUnderReview | Turn::RefusedInFlight(_)) => {
+                expect::reviewed(self.kind)
+            }
             _ => expect::plain(self.kind),
         };
         let refuses = match &self.turn {
-            Some(Turn::Refused(by) | Turn::RefusedUnderReview(by)) => Some(by),
+            Some(Turn::Refused(by) | Turn::RefusedUnderReview(by) | Turn::RefusedInFlight(by)) => Some(by),
             None if self.fault == Fault::Refuse => Some(&self.step),
             _ => None,
         };
@@ -108,7 +113,9 @@ impl Cell {
             None | Some(Turn::Refused(_) | Turn::CancelledUnderReview) => Vec::new(),
             Some(Turn::Doubt) => vec![forward(&self.step, Fault::TimeoutAfter)],
             Some(Turn::Cancelled(held)) => held.iter().map(|step| forward(step, Fault::Hold)).collect(),
-            Some(Turn::RefusedUnderReview(by)) => vec![forward(by, Fault::Hold)],
+            Some(Turn::RefusedUnderReview(by) | Turn::RefusedInFlight(by)) => {
+                vec![forward(by, Fault::Hold)]
+            }
         };
         // What is refused is so until a person has repaired it, however often it is tried meanwhile.
         let lasts = self.direction == Direction::Back && self.fault == Fault::Refuse;
@@ -144,7 +151,7 @@ fn cell(definition: &Definition, step: &StepDef, direction: Direction) -> Cell {
         times: 1,
         turn: None,
         end: End::Completed,
-        withdrawn: None,
+        review: None,
     }
 }
 
@@ -220,20 +227,23 @@ fn compensated(definition: &Definition, step: &StepDef) -> Vec<Cell> {
 }
 
 fn withdrawn(definition: &Definition, step: &StepDef) -> Vec<Cell> {
-    let sibling = refuses_after(definition, step, true);
-    let by_sibling = sibling.map(|by| {
-        let why = reason(definition, &by);
-        (Turn::RefusedUnderReview(by), why)
-    });
-    let turns = by_sibling.into_iter().chain([(Turn::CancelledUnderReview, "CANCEL_REQUESTED")]);
-    let one = |turn: Turn, why, (fault, arrives)| Cell {
+    let by_sibling = refuses_after(definition, step, true).map(|by| (reason(definition, &by), by));
+    let one = |direction, turn, why, (fault, review): (Fault, Review)| Cell {
         fault,
         // A message that is lost is so however often it is delivered.
-        times: if arrives { 1 } else { u32::MAX },
+        times: if review == Review::Withdrawn && direction == Direction::Back { 1 } else { u32::MAX },
         turn: Some(turn),
         end: End::Cancelled(why),
-        withdrawn: Some(arrives),
-        ..cell(definition, step, Direction::Back)
+        review: Some(review),
+        ..cell(definition, step, direction)
     };
-    turns.flat_map(|(turn, why)| expect::UNANSWERED.map(|fault| one(turn.clone(), why, fault))).collect()
+    let back =
+        |turn: Turn, why| expect::UNANSWERED.map(|fault| one(Direction::Back, turn.clone(), why, fault));
+    let mut cells = back(Turn::CancelledUnderReview, "CANCEL_REQUESTED").to_vec();
+    if let Some((why, by)) = by_sibling {
+        cells.extend(back(Turn::RefusedUnderReview(by.clone()), why));
+        let turn = Turn::RefusedInFlight(by);
+        cells.extend(expect::IN_FLIGHT.map(|fault| one(Direction::Forward, turn.clone(), why, fault)));
+    }
+    cells
 }

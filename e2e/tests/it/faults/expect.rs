@@ -177,11 +177,31 @@ pub(super) fn back() -> Vec<(Fault, u32, Option<Way>)> {
     faults
 }
 
-/// Everything that can go wrong with a message that nobody answers, and whether it arrives all the same.
-pub(super) const UNANSWERED: [(Fault, bool); 5] = [
-    (Fault::Refuse, false),
-    (Fault::Error, true),
-    (Fault::Unable, true),
-    (Fault::TimeoutBefore, false),
-    (Fault::Broken, true),
+/// What a fault leaves of a review that its saga has no use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Review {
+    Withdrawn,
+    /// Nobody could say so: it stays until its deadline.
+    LeftOpen,
+    /// There never was one: the withdrawal came first.
+    Never,
+    /// The one or the other.
+    WithdrawnOrNever,
+}
+
+/// Everything that can go wrong with a message that nobody answers.
+pub(super) const UNANSWERED: [(Fault, Review); 5] = [
+    (Fault::Refuse, Review::LeftOpen),
+    (Fault::Error, Review::Withdrawn),
+    (Fault::Unable, Review::Withdrawn),
+    (Fault::TimeoutBefore, Review::LeftOpen),
+    (Fault::Broken, Review::Withdrawn),
+];
+
+/// What can be the matter with a call whose saga turns round before it is answered.
+pub(super) const IN_FLIGHT: [(Fault, Review); 4] = [
+    (Fault::TimeoutBefore, Review::Never),
+    (Fault::TimeoutAfter, Review::Withdrawn),
+    (Fault::Silence, Review::WithdrawnOrNever),
+    (Fault::AfterEnd, Review::Never),
 ];

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     cells::{Cell, Turn},
-    expect::End,
+    expect::{End, Review},
     scene::Scene,
     table::Played,
 };
@@ -63,10 +63,15 @@ fn judge(cell: &Cell, stored: &Stored) -> Result<(), String> {
         End::Parked(..) | End::GoesOn(_) => return Err("the table is wrong".into()),
     }
     happened_there(cell, stored)?;
-    match (cell.withdrawn, stored.review.as_deref()) {
-        (None, _) | (Some(true), Some("WITHDRAWN")) | (Some(false), Some("OPEN")) => Ok(()),
-        (Some(_), other) => Err(format!("its review is {other:?}")),
-    }
+    let review = stored.review.as_deref();
+    let is_right = match cell.review {
+        None => true,
+        Some(Review::Withdrawn) => review == Some("WITHDRAWN"),
+        Some(Review::LeftOpen) => review == Some("OPEN"),
+        Some(Review::Never) => review.is_none(),
+        Some(Review::WithdrawnOrNever) => matches!(review, Some("WITHDRAWN") | None),
+    };
+    if is_right { Ok(()) } else { Err(format!("its review is {review:?}")) }
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, wanted: T) -> Result<(), String> {
@@ -104,7 +109,7 @@ fn cancelled(cell: &Cell, stored: &Stored, reason: &str) -> Result<(), String> {
         return Err(format!("books: {left:?}"));
     }
     // It turned round where the fault was.
-    if cell.direction == Direction::Forward && reason != "DEADLINE_EXCEEDED" {
+    if cell.direction == Direction::Forward && cell.turn.is_none() && reason != "DEADLINE_EXCEEDED" {
         same("refused or failed step", stored.metadata.get("step"), Some(&cell.step))?;
     }
     letter(stored, "order.cancelled")
@@ -131,6 +136,8 @@ fn happened_there(cell: &Cell, stored: &Stored) -> Result<(), String> {
         (Direction::Forward, Fault::Refuse) => {
             same("refusals in the journal", of_step("StepRefused").count().min(1), 1)
         }
+        // What failed after it had turned round is no fact any more.
+        (Direction::Forward, _) if cell.turn.is_some() => Ok(()),
         (Direction::Forward, Fault::Duplicate | Fault::BreakerOpen | Fault::Hold | Fault::Again) => Ok(()),
         (Direction::Forward, fault) => {
             let in_doubt = fault != Fault::Unable;
@@ -142,7 +149,7 @@ fn happened_there(cell: &Cell, stored: &Stored) -> Result<(), String> {
                 Err(format!("{failed} failed attempts in the journal, at least {wanted} were brought about"))
             }
         }
-        (Direction::Back, Fault::Refuse) if cell.withdrawn.is_none() => {
+        (Direction::Back, Fault::Refuse) if cell.review.is_none() => {
             same("deaths", of_step("CommandDead").count().min(1), 1)
         }
         // Nothing that is said to a compensation is taken for the step's own outcome.

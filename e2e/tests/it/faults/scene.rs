@@ -50,6 +50,10 @@ impl Scene {
         let only = vec![format!("{}:{}", definition.kind, definition.version)];
         let world = Builder::new(bus).faults(&injector).settings(|s| {
             s.orchestrator.definitions = only;
+            // The provider does as it should, however busy the machine is.
+            s.payment.patience = Duration::from_secs(3);
+            s.payment.call_timeout = Duration::from_secs(10);
+            s.payment.horizon = Duration::from_secs(20);
             // Short enough for the table, long enough for a busy machine.
             s.orchestrator.call_timeout = Duration::from_secs(4);
             s.orchestrator.answer_after = Duration::from_millis(1500);
@@ -98,6 +102,14 @@ impl Scene {
         }
         let count = self.injector.count(spot);
         Err(format!("never {times} times at {spot:?}, but {count:?} and {}", self.told(&spot.saga).await))
+    }
+
+    /// Waits until a call comes there; not beyond the saga's end.
+    pub(super) async fn comes(&self, spot: &Spot) -> Result<(), String> {
+        tokio::select! {
+            () = self.injector.came(spot) => Ok(()),
+            ended = self.ended(&spot.saga) => ended.and(Err("it is at its end, and never came".into())),
+        }
     }
 
     /// Waits for the saga's end.

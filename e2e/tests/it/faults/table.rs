@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
     cells::{Cell, Turn},
-    expect::End,
+    expect::{End, Review},
 };
 
 /// A cell, and how it ended, or what was wrong.
@@ -28,7 +28,7 @@ fn end(end: &End) -> String {
 
 fn turn(turn: &Turn) -> &'static str {
     match turn {
-        Turn::Refused(_) | Turn::RefusedUnderReview(_) => "refusal",
+        Turn::Refused(_) | Turn::RefusedUnderReview(_) | Turn::RefusedInFlight(_) => "refusal",
         Turn::Doubt => "doubt",
         Turn::Cancelled(_) | Turn::CancelledUnderReview => "cancel",
     }
@@ -37,14 +37,16 @@ fn turn(turn: &Turn) -> &'static str {
 /// Rows of step, direction and fault; the versions of a saga that do the same share one.
 pub(super) fn render(played: &[Played]) -> String {
     let mut rows: BTreeMap<_, (Vec<u32>, Vec<&'static str>, usize, usize)> = BTreeMap::new();
-    for (place, (cell, outcome)) in played.iter().enumerate() {
+    for (cell, outcome) in played {
         let times = match cell.times {
             u32::MAX => "for good".to_owned(),
             times => format!("{times}×"),
         };
-        let withdrawn = match cell.withdrawn {
-            Some(true) => "; review withdrawn",
-            Some(false) => "; review left open",
+        let withdrawn = match cell.review {
+            Some(Review::Withdrawn) => "; review withdrawn",
+            Some(Review::LeftOpen) => "; review left open",
+            Some(Review::Never) => "; no review",
+            Some(Review::WithdrawnOrNever) => "; no open review",
             None => "",
         };
         let ends = format!("{}{withdrawn}", end(&cell.end));
@@ -69,7 +71,6 @@ pub(super) fn render(played: &[Played]) -> String {
         }
         row.2 += 1;
         row.3 += usize::from(outcome.is_ok());
-        let _ = place;
     }
     let mut text =
         String::from("| saga | step | way | fault | times | turned round by | end | cells | as it says |\n");
