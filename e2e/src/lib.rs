@@ -18,6 +18,7 @@ mod clients;
 mod collector;
 pub mod crash;
 pub mod doors;
+pub mod faults;
 pub mod golden;
 pub mod house;
 pub mod infra;

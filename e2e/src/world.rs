@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     Spec, eventually, eventually_within,
+    faults::{FaultyBus, Injector, guard},
     meddle::{DoubledBus, HangingBus, Meddling, Record, meddle},
     node::{self, Kind, Node},
     proxy::Proxy,
@@ -52,6 +53,7 @@ pub struct Ground {
     amqp: Option<String>,
     doubled: bool,
     hanging: Option<Record>,
+    injector: Option<Injector>,
 }
 
 impl Ground {
@@ -71,10 +73,14 @@ impl Ground {
                 Arc::new(bus.await.unwrap())
             }
         };
-        match (&self.hanging, self.doubled) {
+        let bus: Arc<dyn Bus> = match (&self.hanging, self.doubled) {
             (Some(record), _) => Arc::new(HangingBus(bus, record.clone())),
             (None, true) => Arc::new(DoubledBus(bus)),
             (None, false) => bus,
+        };
+        match &self.injector {
+            Some(injector) => Arc::new(FaultyBus { bus, injector: injector.clone() }),
+            None => bus,
         }
     }
 }
@@ -85,6 +91,7 @@ pub struct Builder {
     pub orchestrators: usize,
     pub settings: amends::stack::Settings,
     meddling: Option<(Meddling, Record)>,
+    injector: Option<Injector>,
     doubled: bool,
     behind_a_proxy: bool,
     hanging: Option<Record>,
@@ -109,6 +116,7 @@ impl Builder {
             orchestrators: 1,
             settings,
             meddling: None,
+            injector: None,
             doubled: false,
             behind_a_proxy: false,
             hanging: None,
@@ -125,6 +133,13 @@ impl Builder {
     #[must_use]
     pub fn meddling(mut self, meddling: Meddling, record: &Record) -> Self {
         self.meddling = Some((meddling, record.clone()));
+        self
+    }
+
+    /// Does what the injector is told, to steps and to their compensations.
+    #[must_use]
+    pub fn faults(mut self, injector: &Injector) -> Self {
+        self.injector = Some(injector.clone());
         self
     }
 
@@ -173,6 +188,7 @@ impl Builder {
             amqp,
             doubled: self.doubled,
             hanging: self.hanging,
+            injector: self.injector,
         };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {
@@ -227,20 +243,26 @@ impl World {
     }
 
     fn callees(&self) -> Callees {
-        let callee = |kind| match &self.meddling {
-            // Without a network, a call that is dropped is dropped at its handler.
-            Some((Meddling::HangUp, record)) => {
-                meddle(self.node(kind).inside.clone(), Meddling::HangUp, record.clone())
+        let callee = |kind, participant| {
+            let callee = match &self.meddling {
+                // Without a network, a call that is dropped is dropped at its handler.
+                Some((Meddling::HangUp, record)) => {
+                    meddle(self.node(kind).inside.clone(), Meddling::HangUp, record.clone())
+                }
+                Some((meddling, record)) => meddle(self.callee(kind), *meddling, record.clone()),
+                None => self.callee(kind),
+            };
+            match &self.ground.injector {
+                Some(injector) => guard(callee, participant, injector.clone()),
+                None => callee,
             }
-            Some((meddling, record)) => meddle(self.callee(kind), *meddling, record.clone()),
-            None => self.callee(kind),
         };
         Callees {
-            order: callee(Kind::Order),
-            inventory: callee(Kind::Inventory),
-            risk: callee(Kind::Risk),
-            payment: callee(Kind::Payment),
-            ledger: callee(Kind::Ledger),
+            order: callee(Kind::Order, "order"),
+            inventory: callee(Kind::Inventory, "inventory"),
+            risk: callee(Kind::Risk, "risk"),
+            payment: callee(Kind::Payment, "payment"),
+            ledger: callee(Kind::Ledger, "ledger"),
         }
     }
 

@@ -5,15 +5,17 @@
 
 pub mod order;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chassis::bus::Message;
 use proto::step::StepHeader;
 use types::SagaId;
 
+use self::order::OrderSaga;
 use crate::{
     participants::Call,
-    saga::{Definition, State},
+    saga::{Definition, State, definition::DefinitionError},
+    settings::Settings,
 };
 
 /// What the projection of a saga shows.
@@ -110,11 +112,22 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Every kind and version of this build.
+    ///
+    /// # Errors
+    /// What is wrong with the first whose definition does not hold.
+    pub fn all(settings: &Settings) -> Result<Self, DefinitionError> {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let orders = OrderSaga::all(millis(settings.order_deadline), millis(settings.answer_after));
+        let orders = orders.into_iter().map(|order| order.with_call_time(millis(settings.call_timeout)));
+        Self::new(orders.map(|order| Arc::new(order) as Arc<dyn Kind>).collect())
+    }
+
     /// Takes kinds whose definitions hold.
     ///
     /// # Errors
     /// What is wrong with the first that does not.
-    pub fn new(kinds: Vec<Arc<dyn Kind>>) -> Result<Self, crate::saga::definition::DefinitionError> {
+    pub fn new(kinds: Vec<Arc<dyn Kind>>) -> Result<Self, DefinitionError> {
         for kind in &kinds {
             kind.definition().check()?;
         }
@@ -147,6 +160,11 @@ impl Registry {
                 d.kind == kind && i64::from(d.version) == i64::from(version) && d.hash() == hash
             })
             .cloned()
+    }
+
+    /// Each of them, the older versions of a kind first.
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Kind>> {
+        self.kinds.iter()
     }
 
     /// As the instance row lists them: `order:1`.

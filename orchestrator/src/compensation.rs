@@ -51,6 +51,9 @@ pub fn read(message: &Message) -> Result<Signal, String> {
             if answer.outcome.is_none() {
                 return Err("an answer without an outcome".into());
             }
+            if answer.direction() == step_answer::Direction::Unspecified {
+                return Err("an answer that is neither to a step nor to a compensation".into());
+            }
             Ok(Signal { id: message.id, saga, said: Said::Answer { answer: message.body.clone() } })
         }
         DEAD_NOTICE => {
@@ -79,6 +82,13 @@ mod tests {
         };
         assert!(read(&message(STEP_ANSWER, vec![0xff, 1, 2])).is_err());
         assert!(read(&message(STEP_ANSWER, StepAnswer::default().encode_to_vec())).is_err());
+        let neither = StepAnswer {
+            saga_id: "saga_01h2xcejqtf2nbrexx3vqjhp41".into(),
+            step: "reserve".into(),
+            outcome: Some(step_answer::Outcome::NotApplied(proto::step::NotApplied {})),
+            ..StepAnswer::default()
+        };
+        assert!(read(&message(STEP_ANSWER, neither.encode_to_vec())).is_err());
         assert!(read(&message("amends.inventory.v1.ReleaseItem", vec![])).is_err());
         let sideways = StepAnswer {
             saga_id: "saga_01h2xcejqtf2nbrexx3vqjhp41".into(),

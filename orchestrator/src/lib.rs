@@ -45,7 +45,7 @@ use tonic::service::RoutesBuilder;
 use uuid::Uuid;
 
 use self::{
-    catalog::{Kind, Registry, order::OrderSaga},
+    catalog::Registry,
     driver::{Channels, Driver, Input, Load},
     hub::Hub,
     journal::Writer,
@@ -127,9 +127,7 @@ impl Service {
     /// When a definition breaks a rule.
     pub fn start(settings: Settings, wiring: Wiring) -> Result<Self, Error> {
         let Wiring { pool, bus, cache, limiter, keys, callees, instance, address, stop } = wiring;
-        let orders = OrderSaga::all(millis(settings.order_deadline), millis(settings.answer_after));
-        let kinds = orders.into_iter().map(|order| Arc::new(order) as Arc<dyn Kind>).collect();
-        let registry = Registry::new(kinds)?.only(&settings.definitions)?;
+        let registry = Registry::all(&settings)?.only(&settings.definitions)?;
         let (hub, load, owned) = (Hub::default(), Arc::new(Load::default()), Arc::new(Owned::default()));
         let bell = Arc::new(Notify::new());
         let in_hand = Arc::new(Mutex::new(HashSet::new()));

@@ -21,8 +21,12 @@ use chassis::{
     stop::Stop,
 };
 use proto::{
-    inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
+    inventory::v1 as inventory,
+    ledger::v1 as ledger,
+    order::v1 as order,
+    payment::v1 as payment,
     risk::v1 as risk,
+    step::{Item as _, StepHeader},
 };
 use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
@@ -90,6 +94,8 @@ pub struct Dispatch {
 struct Open {
     saga: SagaId,
     step: usize,
+    /// As its header has it.
+    name: String,
     lane: &'static str,
     span: Span,
     queued: Instant,
@@ -98,7 +104,8 @@ struct Open {
 impl Open {
     fn of(dispatch: Dispatch) -> (Self, Call) {
         let Dispatch { saga, step, call, span, queued, .. } = dispatch;
-        (Self { saga, step, lane: lane(&call), span, queued }, call)
+        let name = header(&call).map(|header| header.step.clone()).unwrap_or_default();
+        (Self { saga, step, name, lane: lane(&call), span, queued }, call)
     }
 
     /// Tells the driver, and whoever looks.
@@ -151,6 +158,18 @@ fn lane(call: &Call) -> &'static str {
         Call::Screen(_) => "screen",
         Call::Charge(_) => "charge",
         Call::Post(_) => "post",
+    }
+}
+
+fn header(call: &Call) -> Option<&StepHeader> {
+    match call {
+        Call::Open(item) => item.header(),
+        Call::Complete(item) => item.header(),
+        Call::Reserve(item) => item.header(),
+        Call::Commit(item) => item.header(),
+        Call::Screen(item) => item.header(),
+        Call::Charge(item) => item.header(),
+        Call::Post(item) => item.header(),
     }
 }
 
@@ -345,9 +364,9 @@ impl Exchange {
         crash::point("before call", lane);
         let outcome = tokio::time::timeout(time + Duration::from_millis(500), async {
             self.client
-                .exchange(calls, time, |saga_id, outcome| {
+                .exchange(calls, time, |saga_id, step, outcome| {
                     crash::point("after call", lane);
-                    self.one(&mut open, &mut permit, &saga_id, outcome);
+                    self.one(&mut open, &mut permit, (&saga_id, &step), outcome);
                 })
                 .await
         })
@@ -374,7 +393,7 @@ impl Exchange {
         &self,
         open: &mut HashMap<String, Open>,
         permit: &mut Permit,
-        saga_id: &str,
+        (saga_id, step): (&str, &str),
         outcome: CallOutcome,
     ) {
         let mut of = saga_id.to_owned();
@@ -382,6 +401,9 @@ impl Exchange {
             of = open.keys().find(|waiting| **waiting != of).cloned().unwrap_or(of);
         }
         // A duplicate, or an answer nobody asked for: the first one counts.
+        if open.get(&of).is_some_and(|one| one.name != step) {
+            return tracing::warn!(saga.id = saga_id, step.name = step, "an answer to what was not asked");
+        }
         let Some(one) = open.remove(&of) else { return };
         // One item that cannot be processed says nothing about its participant; being too busy does.
         let busy = matches!(outcome, CallOutcome::NotSent { spent: false, .. });

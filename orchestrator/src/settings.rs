@@ -12,6 +12,9 @@ pub struct Settings {
     /// How long a compensation may stay unanswered before it is sent again; doubles from there up to ten times that
     #[arg(long, env = "AMENDS_ANSWER_AFTER", default_value = "60s", value_parser = humantime::parse_duration)]
     pub answer_after: Duration,
+    /// How long one call of a step may take before its outcome counts as unknown
+    #[arg(long, env = "AMENDS_CALL_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub call_timeout: Duration,
     /// How long a lease holds without being renewed; a dead orchestrator's sagas move after it (at least 2s)
     #[arg(long, env = "AMENDS_LEASE", default_value = "10s", value_parser = humantime::parse_duration)]
     pub lease: Duration,
@@ -41,6 +44,7 @@ impl Default for Settings {
         Self {
             order_deadline: Duration::from_secs(30 * 60),
             answer_after: Duration::from_secs(60),
+            call_timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
             key_life: Duration::from_secs(7 * 86_400),
             max_in_flight: 10_000,

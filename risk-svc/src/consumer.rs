@@ -1,6 +1,6 @@
 //! The message side: a saga that turned round withdraws its review, so that nobody decides for nothing.
 //!
-//! Nobody waits for an answer: what has ended before, or is not there, needs nothing. Read next:
+//! Nobody waits for an answer: what has ended before needs nothing, and what is not there can never be. Read next:
 //! [`crate::commands::review`].
 
 use async_trait::async_trait;

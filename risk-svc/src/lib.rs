@@ -9,7 +9,7 @@
 //!
 //! - `consumer`: a saga that goes back withdraws its review.
 //!
-//! Screening has no effect, so nothing is ever taken back. It says one kind of message: the late outcome of a step that
+//! Screening has no effect, so nothing is ever taken back; a withdrawal that comes first leaves a tombstone. It says one kind of message: the late outcome of a step that
 //! was told to wait.
 
 mod commands;
@@ -49,6 +49,8 @@ pub const SCHEMA: Schema = Schema {
         (1, "first", include_str!("../../migrations/risk/0001_first.sql")),
         (2, "withdrawn", include_str!("../../migrations/risk/0002_withdrawn.sql")),
         (3, "valid", include_str!("../../migrations/risk/0003_valid.sql")),
+        (4, "tombstone", include_str!("../../migrations/risk/0004_tombstone.sql")),
+        (5, "tombstone_valid", include_str!("../../migrations/risk/0005_valid.sql")),
     ],
     grants: chassis::row_grants!("risk"),
 };

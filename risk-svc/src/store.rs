@@ -30,7 +30,7 @@ pub(crate) struct Known {
     pub(crate) expire_time: Option<DateTime<Utc>>,
 }
 
-type KnownRow = (Uuid, String, String, Vec<u8>, Option<Vec<u8>>, Option<DateTime<Utc>>);
+type KnownRow = (Uuid, String, String, Option<Vec<u8>>, Option<Vec<u8>>, Option<DateTime<Utc>>);
 
 static LOAD: Statement<(Vec<Uuid>,), KnownRow> = Statement::new(
     "select saga_id, step, forward_outcome, forward_hash, forward_reply, expire_time \
@@ -49,7 +49,7 @@ pub(crate) async fn load(
         let unreadable = || Trouble::Failed(format!("cannot read the screening {step} of {saga}"));
         let key = StepKey { saga: SagaId::from_uuid(saga), step: step.parse().map_err(|_| unreadable())? };
         let forward = Outcome::parse(&outcome).ok_or_else(unreadable)?;
-        let record = Record { forward, forward_hash, back: None };
+        let record = Record { forward, forward_hash: forward_hash.unwrap_or_default(), back: None };
         known.insert(key, Known { record, reply: reply.unwrap_or_default(), expire_time });
     }
     Ok(known)
@@ -108,6 +108,24 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+// Absorbs a withdrawal that comes again, and one of what was screened before: it has its record.
+static BURY: Statement<(Vec<Uuid>, Vec<String>, DateTime<Utc>)> = Statement::new(
+    "insert into risk.screening (saga_id, step, forward_outcome, create_time) \
+     select s.*, 'BLOCKED', $3 from unnest($1::uuid[], $2::text[]) as s on conflict do nothing",
+);
+
+/// Stores tombstones of steps that have no record yet: those can never run.
+pub(crate) async fn bury(
+    connection: &mut PgConnection,
+    keys: BTreeSet<StepKey>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let keys: Vec<_> = keys.into_iter().collect();
+    let columns = (each(&keys, |key| key.saga.uuid()), each(&keys, |key| key.step.as_str().to_owned()), now);
+    BURY.run(connection, columns).await?;
+    Ok(())
+}
+
 /// One column of rows.
 fn each<R, T>(rows: &[R], column: impl Fn(&R) -> T) -> Vec<T> {
     rows.iter().map(column).collect()
@@ -137,7 +155,7 @@ pub(crate) async fn count(
 
 /// Every statement, for the check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    let mut all: Vec<&'static dyn Checked> = vec![&LOAD, &INSERT, &LOCK_CUSTOMERS, &COUNT];
+    let mut all: Vec<&'static dyn Checked> = vec![&LOAD, &INSERT, &BURY, &LOCK_CUSTOMERS, &COUNT];
     all.extend(review::statements());
     all.extend(rule::statements());
     all

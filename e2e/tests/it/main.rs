@@ -14,6 +14,7 @@ mod bad_messages;
 mod bad_states;
 mod bad_table;
 mod doubt;
+mod faults;
 mod golden;
 mod hang_ups;
 mod happy;

@@ -280,13 +280,7 @@ impl Doors {
                 .map_err(|e| error::invalid("reply_json", "MALFORMED", &e.to_string()))?,
             _ => String::new(),
         };
-        let step_state = &state.steps[position];
-        let open = if request.compensation {
-            step_state.back != crate::saga::Back::None && !step_state.is_taken_back()
-        } else {
-            state.phase == Phase::Forward && !step_state.is_final()
-        };
-        if !open || state.label() != Label::Parked {
+        if !state.may_resolve(position, request.compensation) || state.label() != Label::Parked {
             return Err(wrong_state(
                 "NOTHING_TO_RESOLVE",
                 "only an open step of a parked saga can be resolved",

@@ -116,6 +116,7 @@ pub(super) fn saga(doors: &Doors, stored: &Stored, ownership: Option<&Ownership>
 
 fn reason(state: &State) -> String {
     let parked = state.parked.as_ref().map(|p| format!("{}: {}", p.reason, p.detail));
+    let parked = parked.or_else(|| state.parked_back());
     parked.or_else(|| state.turned.as_ref().map(|(reason, _)| reason.clone())).unwrap_or_default()
 }
 

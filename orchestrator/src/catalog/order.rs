@@ -14,9 +14,10 @@ use proto::{
     inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
     risk::v1 as risk, step::StepHeader,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use types::{SagaId, StepName};
 
+use shape::Output;
 pub use shape::{Charged, Input, Line, Nothing, Posted, Reserved, Screened};
 
 use super::{CatalogError, Kind, Projection};
@@ -53,6 +54,13 @@ impl OrderSaga {
     #[must_use]
     pub fn all(deadline_ms: i64, answer_ms: i64) -> Vec<Self> {
         (1..).map_while(|version| Self::version(version, deadline_ms, answer_ms)).collect()
+    }
+
+    /// With another limit for each call, in milliseconds.
+    #[must_use]
+    pub fn with_call_time(mut self, call_ms: i64) -> Self {
+        self.definition.steps.iter_mut().for_each(|step| step.call_ms = call_ms);
+        self
     }
 
     fn name(&self, step: usize) -> &StepName {
@@ -238,10 +246,7 @@ impl Kind for OrderSaga {
     }
 
     fn typed(&self, step: usize, json: &str) -> Result<String, CatalogError> {
-        fn check<T: DeserializeOwned + Serialize>(
-            name: &StepName,
-            json: &str,
-        ) -> Result<String, CatalogError> {
+        fn check<T: Output>(name: &StepName, json: &str) -> Result<String, CatalogError> {
             let value: T = serde_json::from_str(json)
                 .map_err(|e| CatalogError::Output { step: name.to_string(), why: e.to_string() })?;
             write(name, &value)
@@ -372,7 +377,8 @@ fn decode<M: prost::Message + Default>(step: &StepName, bytes: &[u8]) -> Result<
     M::decode(bytes).map_err(|e| CatalogError::Output { step: step.to_string(), why: e.to_string() })
 }
 
-fn write<T: Serialize>(step: &StepName, output: &T) -> Result<String, CatalogError> {
+fn write<T: Output>(step: &StepName, output: &T) -> Result<String, CatalogError> {
+    output.check().map_err(|why| CatalogError::Output { step: step.to_string(), why })?;
     serde_json::to_string(output)
         .map_err(|e| CatalogError::Output { step: step.to_string(), why: e.to_string() })
 }

@@ -336,9 +336,8 @@ impl Live {
             Said::Answer { answer } => self.answer(&StepAnswer::decode(answer.as_slice()).ok()?),
             Said::Dead { step, command_id, reason } => {
                 let state = &self.state.steps[self.state.position(&step)?];
-                let is_current =
-                    matches!(&state.back, Back::Sent { message_id, .. } if *message_id == command_id);
-                is_current.then_some(Event::CommandDead { step, reason })
+                let fails = state.is_failed_by(&command_id);
+                fails.then_some(Event::CommandDead { step, reason })
             }
             // It was loaded, which is all that this asks.
             Said::Begin => None,
@@ -349,12 +348,7 @@ impl Live {
                 may_turn.then_some(Event::CompensationForced { actor, reason })
             }
             Said::Resolve { step, compensation, resolution, output, actor, reason, evidence } => {
-                let state = &self.state.steps[self.state.position(&step)?];
-                let open = if compensation {
-                    state.back != Back::None && !state.is_taken_back()
-                } else {
-                    self.state.phase == Phase::Forward && !state.is_final()
-                };
+                let open = self.state.may_resolve(self.state.position(&step)?, compensation);
                 open.then_some(Event::Resolved {
                     step,
                     compensation,
@@ -446,12 +440,6 @@ impl Live {
     }
 
     fn reason(&self, label: Label) -> String {
-        let parked_back = || {
-            self.state.steps.iter().find_map(|step| match &step.back {
-                Back::Parked { reason } => Some(format!("COMPENSATION_FAILED: {}: {reason}", step.name)),
-                Back::None | Back::Wanted | Back::Sent { .. } | Back::Done | Back::NotApplied => None,
-            })
-        };
         let turned = || self.state.turned.as_ref().map(|(reason, _)| reason.clone());
         let waits = || {
             self.state.steps.iter().find_map(|step| match &step.forward {
@@ -464,7 +452,9 @@ impl Live {
             })
         };
         let reason = match label {
-            Label::Parked => self.state.parked.as_ref().map(|p| p.reason.clone()).or_else(parked_back),
+            Label::Parked => {
+                self.state.parked.as_ref().map(|p| p.reason.clone()).or_else(|| self.state.parked_back())
+            }
             Label::Waiting => waits(),
             Label::Compensating | Label::Compensated => turned(),
             Label::Running | Label::Completed => None,

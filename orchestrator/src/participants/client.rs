@@ -60,7 +60,7 @@ impl Client {
         &self,
         calls: Vec<Call>,
         time: Duration,
-        each: impl FnMut(String, CallOutcome) + Send,
+        each: impl FnMut(String, String, CallOutcome) + Send,
     ) -> Result<(), Status> {
         use inventory::inventory_steps_client::InventoryStepsClient;
         use ledger::ledger_steps_client::LedgerStepsClient;
@@ -96,15 +96,15 @@ impl Client {
 
 async fn read<R, D>(
     mut stream: Streaming<R>,
-    mut each: impl FnMut(String, CallOutcome) + Send,
+    mut each: impl FnMut(String, String, CallOutcome) + Send,
 ) -> Result<(), Status>
 where
     R: Reply<Says = Answer<D>>,
     D: prost::Message,
 {
     while let Some(reply) = stream.message().await? {
-        let (saga_id, _, says) = reply.open();
-        each(saga_id, classify(says));
+        let (saga_id, step, says) = reply.open();
+        each(saga_id, step, classify(says));
     }
     Ok(())
 }

@@ -35,8 +35,8 @@ pub enum StepKind {
     },
     /// Nothing: there is nothing to take back.
     Harmless,
-    /// Nothing, but it may keep somebody waiting: when the saga turns round while it is pending, its participant is told
-    /// once, and nobody waits for an answer.
+    /// Nothing, but it may keep somebody waiting: when the saga turns round while it is pending, or called and not
+    /// answered, its participant is told once, and nobody waits for an answer.
     Withdrawn {
         /// The message's name, as in `Withdraw`.
         message: &'static str,

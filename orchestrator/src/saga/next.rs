@@ -205,13 +205,19 @@ fn turn(definition: &Definition, state: &State, reason: String, metadata: BTreeM
     Move::TurnRound { reason, metadata, take_back }
 }
 
-/// The steps whose participants are told that the saga goes back: somebody is asked there and need not decide.
+/// The steps whose participants are told that the saga goes back: somebody is asked there and need not decide, or would
+/// be by a call that has no answer yet.
 #[must_use]
 pub fn withdrawals(definition: &Definition, state: &State) -> Vec<usize> {
     let steps = definition.steps.iter().zip(&state.steps).enumerate();
     steps
         .filter(|(_, (def, step))| {
-            matches!(def.kind, StepKind::Withdrawn { .. }) && matches!(step.forward, Forward::Pending { .. })
+            let may_be_asked = match step.forward {
+                Forward::Pending { .. } => true,
+                Forward::Idle => step.called,
+                Forward::Done { .. } | Forward::Refused { .. } | Forward::Fenced | Forward::Skipped => false,
+            };
+            matches!(def.kind, StepKind::Withdrawn { .. }) && may_be_asked
         })
         .map(|(position, _)| position)
         .collect()

@@ -115,6 +115,7 @@ impl State {
                 not_before: 0,
                 last_failure: String::new(),
                 commands: 0,
+                sent: Vec::new(),
                 times: None,
                 called: false,
                 calling: false,
@@ -276,12 +277,46 @@ impl State {
             }
             if matches!(step.back, Back::Parked { .. } | Back::Sent { .. }) {
                 step.back = Back::Wanted;
+                step.sent.clear();
             }
+        }
+        if self.phase == Phase::Forward && self.pivot_passed {
+            // It cannot go back, so what was refused is asked for again.
+            let refused =
+                self.steps.iter_mut().filter(|step| matches!(step.forward, Forward::Refused { .. }));
+            refused.for_each(|step| (step.forward, step.attempts, step.not_before) = (Forward::Idle, 0, 0));
         }
     }
 
+    /// Whether a person may give this step's outcome, or that of its compensation: it has none yet, or, after the pivot,
+    /// a refusal that leads nowhere.
+    #[must_use]
+    pub fn may_resolve(&self, position: usize, compensation: bool) -> bool {
+        let Some(step) = self.steps.get(position) else { return false };
+        if compensation {
+            return step.back != Back::None && !step.is_taken_back();
+        }
+        let leads_nowhere = self.pivot_passed && matches!(step.forward, Forward::Refused { .. });
+        self.phase == Phase::Forward && (!step.is_final() || leads_nowhere)
+    }
+
+    /// Why it waits for a person though the saga itself is not parked: a compensation is.
+    #[must_use]
+    pub fn parked_back(&self) -> Option<String> {
+        self.steps.iter().find_map(|step| match &step.back {
+            Back::Parked { reason } => Some(format!("COMPENSATION_FAILED: {}: {reason}", step.name)),
+            Back::None | Back::Wanted | Back::Sent { .. } | Back::Done | Back::NotApplied => None,
+        })
+    }
+
     fn apply_to_step(&mut self, position: usize, event: &Event, at: i64) -> bool {
+        let replaces_refusal = matches!(event, Event::Resolved { compensation: false, .. })
+            && self.pivot_passed
+            && self.phase == Phase::Forward;
         let Some(step) = self.steps.get_mut(position) else { return false };
+        if replaces_refusal && matches!(step.forward, Forward::Refused { .. }) {
+            step.forward = Forward::Idle;
+        }
         let was_in_review = matches!(&step.forward, Forward::Pending { action, .. } if action == "REVIEW");
         if !step.apply(event, at) {
             return false;

@@ -91,6 +91,8 @@ pub struct StepState {
     pub last_failure: String,
     /// Commands sent.
     pub commands: u32,
+    /// The message ids of those sent since it last had a fresh budget.
+    pub sent: Vec<String>,
     /// First and last time anything was heard of it.
     pub times: Option<(i64, i64)>,
     /// Memory only: it may have been called. True for every step of a saga that was loaded.
@@ -110,6 +112,14 @@ impl StepState {
     #[must_use]
     pub fn is_taken_back(&self) -> bool {
         matches!(self.back, Back::Done | Back::NotApplied)
+    }
+
+    /// Whether the death of this command says that the compensation fails. It may have been sent again meanwhile, and the
+    /// ladder of a message outlasts that: the death of any command since the last fresh budget counts while none is
+    /// answered.
+    #[must_use]
+    pub fn is_failed_by(&self, command: &str) -> bool {
+        matches!(self.back, Back::Sent { .. }) && self.sent.iter().any(|sent| sent == command)
     }
 
     /// Changes it by a fact about it. False for a fact that it cannot take.
@@ -137,6 +147,7 @@ impl StepState {
                 if !self.is_taken_back() {
                     self.back = Back::Sent { message_id: message_id.clone(), at };
                     self.commands += 1;
+                    self.sent.push(message_id.clone());
                 }
             }
             Event::CommandAnswered { applied, .. } => {

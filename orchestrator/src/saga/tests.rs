@@ -149,6 +149,27 @@ fn an_unanswered_command_is_sent_again_as_a_new_message() {
 }
 
 #[test]
+fn the_death_of_a_command_counts_though_it_was_sent_again_and_not_after_a_retry() {
+    let sent = |id: &str| Event::CommandSent { step: name("charge"), message_id: id.into() };
+    let mut state = after(&[done("open"), done("reserve"), done("screen"), done("charge")]);
+    let charge = order().position(&name("charge")).unwrap();
+    state.apply(&turned(&["open", "reserve", "charge"]), 1).unwrap();
+    for event in [sent("first"), sent("second")] {
+        state.apply(&event, 1).unwrap();
+    }
+    assert!(state.steps[charge].is_failed_by("first") && state.steps[charge].is_failed_by("second"));
+    assert!(!state.steps[charge].is_failed_by("another's"));
+    state.apply(&Event::CommandDead { step: name("charge"), reason: "poison".into() }, 2).unwrap();
+    assert!(!state.steps[charge].is_failed_by("second"), "it is parked already");
+    state.apply(&Event::Retried { actor: "ada".into(), reason: "repaired".into() }, 3).unwrap();
+    state.apply(&sent("third"), 3).unwrap();
+    assert!(!state.steps[charge].is_failed_by("second"), "that was before it was repaired");
+    assert!(state.steps[charge].is_failed_by("third"));
+    state.apply(&answered("charge"), 4).unwrap();
+    assert!(!state.steps[charge].is_failed_by("third"), "it is answered");
+}
+
+#[test]
 fn doubt_is_sticky_until_a_final_outcome() {
     let failed = |doubt| Event::AttemptFailed {
         step: name("charge"),
@@ -222,6 +243,37 @@ fn a_settlement_may_precede_its_pending() {
 fn fenced_while_going_forward_parks() {
     let state = after(&[Event::StepFenced { step: name("reserve") }]);
     assert!(matches!(next(&order(), &state, 1).as_slice(), [Move::Park { reason: "FENCED", .. }]));
+}
+
+#[test]
+fn a_refusal_after_the_pivot_is_asked_again_or_resolved() {
+    let definition = order();
+    let before = ["open", "reserve", "screen", "charge", "post"].map(done);
+    let state = after(&[before.to_vec(), vec![Event::PivotPassed, refused("commit", "NO")]].concat());
+    let [Move::Park { reason, detail }] = &*next(&definition, &state, 1) else { panic!("{state:?}") };
+    let parked = Event::Parked { reason: (*reason).into(), detail: detail.clone() };
+    assert_eq!(*reason, "REFUSED_AFTER_PIVOT");
+    let mut parked_state = state;
+    parked_state.apply(&parked, 1).unwrap();
+    let commit = definition.position(&name("commit")).unwrap();
+    assert!(parked_state.may_resolve(commit, false));
+
+    let mut retried = parked_state.clone();
+    retried.apply(&Event::Retried { actor: "ada".into(), reason: "repaired".into() }, 1).unwrap();
+    assert!(calls(&retried).contains(&"commit".to_owned()), "{retried:?}");
+
+    let resolved = Event::Resolved {
+        step: name("commit"),
+        compensation: false,
+        resolution: Resolution::Done,
+        output: String::new(),
+        actor: "ada".into(),
+        reason: "done by hand".into(),
+        evidence: "ticket 7".into(),
+    };
+    parked_state.apply(&resolved, 1).unwrap();
+    assert_eq!(parked_state.steps[commit].forward, Forward::Done { output: String::new() });
+    assert_eq!(calls(&parked_state), ["complete"]);
 }
 
 #[test]
@@ -319,5 +371,9 @@ fn only_a_review_that_somebody_still_looks_at_is_withdrawn() {
     assert_eq!(screened(&[pending.clone(), turned(&["open"])], 2), [2]);
     assert!(screened(&[pending.clone(), turned(&["open"])], 1).is_empty(), "version 1 says nothing");
     assert!(screened(&[pending, done("screen"), turned(&["open"])], 2).is_empty());
-    assert!(screened(&[turned(&["open"])], 2).is_empty());
+    assert!(screened(&[turned(&["open"])], 2).is_empty(), "it was never called");
+    let definition = order();
+    let journal = [started(&definition), turned(&["open"])];
+    let loaded = State::load(journal.iter().map(|event| (event, 1))).unwrap();
+    assert_eq!(withdrawals(&definition, &loaded), [2], "an earlier owner may have called it");
 }

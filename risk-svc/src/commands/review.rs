@@ -3,6 +3,8 @@
 //!
 //! The end, the outcome of the step and the message that tells the saga are one commit.
 
+use std::collections::BTreeSet;
+
 use chassis::{
     batcher::Command,
     clock,
@@ -13,11 +15,14 @@ use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use prost::Message as _;
 use proto::{risk::v1::ScreenDone, step::step_answer};
 use sqlx::PgPool;
-use types::{SagaId, StepName};
+use types::{SagaId, StepKey, StepName};
 
 use crate::{
     domain::{self, Knock, ReviewState},
-    store::review::{self, Ended, Review},
+    store::{
+        self,
+        review::{self, Ended, Review},
+    },
     wire,
 };
 
@@ -67,6 +72,11 @@ impl Command for Knocking {
         let mut sagas: Vec<_> = items.iter().map(|item| item.saga.uuid()).collect();
         sagas.sort_unstable();
         let mut connection = database::acquire(&self.pool).await?;
+        // First, and by itself: a screening that is on its way finds the tombstone, or is found open below.
+        let withdrawn: BTreeSet<_> = items.iter().filter_map(withdrawn).collect();
+        if !withdrawn.is_empty() {
+            store::bury(&mut connection, withdrawn, now).await?;
+        }
         let mut transaction = database::begin(&mut connection).await?;
         let found = review::lock_of_sagas(&mut transaction, sagas).await?;
         let (mut ended, mut messages, mut replies) = (Vec::new(), Vec::new(), Vec::new());
@@ -98,6 +108,12 @@ impl Command for Knocking {
         self.relay.hand(messages);
         Ok(replies)
     }
+}
+
+/// The step whose review is withdrawn.
+fn withdrawn(item: &Item) -> Option<StepKey> {
+    let step = item.step.clone().filter(|_| item.knock == Knock::Withdrawal)?;
+    Some(StepKey { saga: item.saga, step })
 }
 
 /// The review that an item means: of its step, or else the open one, or else the latest.

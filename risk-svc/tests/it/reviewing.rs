@@ -291,3 +291,32 @@ async fn what_is_decided_or_unknown_is_not_withdrawn() {
     let garbage = Message::new(Exchange::Commands, "risk", "what", "orchestrator", vec![0xff]);
     assert!(matches!(bed.risk.bus.publish(&[garbage]).await.remove(0), Published::Dead(_)));
 }
+
+#[tokio::test]
+async fn a_withdrawal_that_comes_first_fences_a_late_screening() {
+    let bed = Bed::new().await;
+    let saga = saga();
+    for _ in 0..2 {
+        assert!(matches!(withdraw(&bed.risk, saga).await, Published::Safe));
+        let late = bed.risk.screen(vec![order(saga, 1_234_567)]).await;
+        assert_eq!(late, [Answer::Fenced]);
+    }
+    let request = GetReviewRequest { saga_id: saga.to_string() };
+    let absent = bed.risk.reviews.clone().get_review(request).await.unwrap_err();
+    assert_eq!(absent.code(), Code::NotFound, "there is nothing to decide");
+    assert_eq!(bed.screenings().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawal_and_its_screening_at_once_leave_no_open_review() {
+    let bed = Bed::new().await;
+    for _ in 0..30 {
+        let saga = saga();
+        let (screened, withdrawn) =
+            tokio::join!(bed.risk.screen(vec![order(saga, 1_234_567)]), withdraw(&bed.risk, saga));
+        assert!(matches!(withdrawn, Published::Safe));
+        assert!(matches!(screened[0], Answer::Pending(_) | Answer::Fenced), "{screened:?}");
+    }
+    let open = ListReviewsRequest { state: ReviewState::Open.into(), ..Default::default() };
+    assert!(list(&bed.risk, open).await.is_empty());
+}

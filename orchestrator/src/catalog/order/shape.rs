@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use types::{PaymentId, ReservationId, TransactionId};
 
 /// What an order is about; stored with its start and never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,3 +84,45 @@ pub struct Posted {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
+
+/// What a step gave. It is looked at before it is believed: an answer may be another's, or nobody's.
+pub(super) trait Output: Serialize + DeserializeOwned {
+    /// # Errors
+    /// What of it cannot be so.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl Output for Reserved {
+    fn check(&self) -> Result<(), String> {
+        self.reservation_id.parse::<ReservationId>().map(drop).map_err(|e| format!("reservation_id: {e}"))
+    }
+}
+
+impl Output for Screened {
+    fn check(&self) -> Result<(), String> {
+        let is_word = |c: char| c.is_ascii_uppercase() || c == '_';
+        if !self.approved_by.is_empty() && self.approved_by.chars().all(is_word) {
+            Ok(())
+        } else {
+            Err(format!("approved_by: {:?} is nobody who approves", self.approved_by))
+        }
+    }
+}
+
+impl Output for Charged {
+    fn check(&self) -> Result<(), String> {
+        self.payment_id.parse::<PaymentId>().map(drop).map_err(|e| format!("payment_id: {e}"))
+    }
+}
+
+impl Output for Posted {
+    fn check(&self) -> Result<(), String> {
+        self.transaction_id.parse::<TransactionId>().map(drop).map_err(|e| format!("transaction_id: {e}"))
+    }
+}
+
+impl Output for Nothing {
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
