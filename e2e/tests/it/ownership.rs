@@ -189,7 +189,7 @@ async fn every_door_works_at_every_orchestrator_and_leaving_moves_the_sagas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_owner_marks_no_signal_read() {
-    let database = TestDatabase::create(&[&orchestrator::SCHEMA]).await;
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
     let order = start(&database, 3).await;
     let said = Said::Retry { actor: "o_1".into(), reason: "x".into() };
     let signal = Signal { id: chassis::clock::new_uuid(), saga: order.saga(), said };
@@ -203,6 +203,6 @@ async fn a_stale_owner_marks_no_signal_read() {
     for (epoch, unread) in [(old, 1), (epoch, 0)] {
         let discarded = Discarded { signals: vec![signal.id], shard: 3, epoch };
         signal::mark_read(&mut first, discarded).await.unwrap();
-        assert_eq!(signal::unread(&mut first, &[3], vec![]).await.unwrap().len(), unread, "epoch {epoch}");
+        assert_eq!(signal::unread(&mut first, &[3], vec![]).await.unwrap().0.len(), unread, "epoch {epoch}");
     }
 }
