@@ -221,7 +221,9 @@ impl World {
             self.mark(Mark::OperatorResolves);
             return Some(resolve);
         }
-        self.take_back_by_hand(saga, &state);
+        if self.take_back_by_hand(saga, &state) {
+            return None;
+        }
         if state.phase == Phase::Forward && !state.pivot_passed && lot < 6 {
             self.mark(Mark::OperatorForces);
             return Some(Said::ForceCompensate { actor, reason });
@@ -231,23 +233,23 @@ impl World {
     }
 
     /// A command is dead: sometimes a person goes to the participant's own door, and says so at the next look.
-    fn take_back_by_hand(&mut self, saga: SagaId, state: &State) {
+    fn take_back_by_hand(&mut self, saga: SagaId, state: &State) -> bool {
         let Some(step) = state.steps.iter().find(|step| matches!(step.back, Back::Parked { .. })) else {
-            return;
+            return false;
         };
         let room = match step.name.as_str() {
             "open" => Room::Order,
             "reserve" => Room::Inventory,
             "post" => Room::Ledger,
-            _ => return,
+            _ => return false,
         };
         let key = StepKey { saga, step: step.name.clone() };
         if self.back_of(&key).is_some() || self.luck.chance(250) {
-            return;
+            return false;
         }
-        if let Some(door) = self.some_door(room) {
-            self.of(door, 1, move |w| services::take_back_by_hand(w, door, key));
-        }
+        let Some(door) = self.some_door(room) else { return false };
+        self.of(door, 1, move |w| services::take_back_by_hand(w, door, key));
+        true
     }
 
     /// What a person finds out about a compensation that is parked: the outcome, where the participant has one.

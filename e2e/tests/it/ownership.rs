@@ -196,7 +196,7 @@ async fn a_stale_owner_marks_no_signal_read() {
     let pool = database.pool(&orchestrator::SCHEMA).await;
     StoreSignals { pool, bell: Arc::default() }.run(std::slice::from_ref(&signal)).await.unwrap();
     let (mut first, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
-    let (old, me) = (1, chassis::clock::new_uuid());
+    let (old, me) = (0, chassis::clock::new_uuid());
     let epoch = shard::acquire(&mut first, &mut second, &free(3, old), me).await.unwrap().unwrap();
 
     // By what the old owner knows it says nothing new; the new one waits for it.
