@@ -45,7 +45,8 @@ Exit codes: 0 clean, 1 an invariant is broken, 2 wrongly used, 3 something could
 Examples:
   amends audit
   amends audit --quiescent --acknowledged acknowledged.jsonl
-  amends audit --database-url postgres://auditor@db/amends --json | jq -r .anchor >> anchors-elsewhere
+  amends audit --database-url postgres://auditor@db/amends --json
+  amends audit --logs /var/log/amends --canary a-text-that-was-planted
   amends audit --anchor 17:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 )]
 pub(crate) struct Audit {

@@ -208,6 +208,7 @@ async fn an_owner_stopped_past_its_lease_in_the_middle_of_a_commit_wakes_up_to_n
             ("AMENDS_ORCHESTRATOR_DATABASE_URL", world.ground.database.url(&orchestrator::SCHEMA)),
             ("AMENDS_AMQP_URL", chassis::testbed::variable("AMENDS_TEST_AMQP_URL")),
             ("AMENDS_AMQP_PREFIX", world.ground.amqp_prefix().unwrap().to_owned()),
+            ("AMENDS_TOKEN_KEY", chassis::testbed::TOKEN_KEY.to_owned()),
             ("AMENDS_ORDER_URL", url(Kind::Order)),
             ("AMENDS_INVENTORY_URL", url(Kind::Inventory)),
             ("AMENDS_RISK_URL", url(Kind::Risk)),

@@ -283,6 +283,7 @@ fn environment(database: &TestDatabase, collector: &Collector, letters: &Path) -
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()),
         ("AMENDS_AMQP_URL", variable("AMENDS_TEST_AMQP_URL")),
         ("AMENDS_AMQP_PREFIX", format!("e2e-{}.", chassis::clock::new_uuid().simple())),
+        ("AMENDS_TOKEN_KEY", chassis::testbed::TOKEN_KEY.to_owned()),
         ("AMENDS_NOTIFICATION_OUTBOX_DIR", letters.to_str().unwrap().to_owned()),
         ("AMENDS_ORCHESTRATOR_DATABASE_URL", database.url(&orchestrator::SCHEMA)),
         ("AMENDS_ORDER_DATABASE_URL", database.url(&order_svc::SCHEMA)),

@@ -23,7 +23,7 @@ async fn what_must_stand_nowhere_is_found_in_any_column_of_any_table() {
             },
             &|_| {
                 "alter table payments.attempt drop constraint attempt_token_while_open; \
-                 update payments.attempt set token = 'tok_approve'"
+                 update payments.attempt set token = 'tok_approve' where state <> 'BLOCKED'"
                     .into()
             },
             &|w| format!("update orchestrator.\"order\" set status_metadata = '{{\"cvv\":\"123\"}}' where order_id = '{}'", w.refused),
