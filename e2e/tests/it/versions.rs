@@ -164,7 +164,7 @@ async fn two_builds_side_by_side_under_load_and_back_again() {
 
     let (first, second) = (Member::Orchestrator(1), Member::Orchestrator(2));
     let began = Instant::now();
-    let mut said = |what: &str| eprintln!("{:>5.1} s  {what}", began.elapsed().as_secs_f64());
+    let said = |what: &str| eprintln!("{:>5.1} s  {what}", began.elapsed().as_secs_f64());
     sell_while(&shop, 400, async {
         said("two orchestrators of the release before");
         stack.roll(second, &this).await;
