@@ -1,9 +1,9 @@
 //! Golden journals: what real orders of every kind stored under each released definition, and what followed from it.
 //!
 //! `orchestrator/golden/order-1/plain.jsonl` has the rows of a journal as they were stored, a version a line;
-//! `plain.txt` beside it has the saga's id and, for each version, what a build that loads the saga there does next. A
-//! build that cannot read one, or does something else, would do so to a saga in flight. `cargo xtask golden` records.
-//! Read next: `golden/release.rs`, what the release before says to the databases.
+//! `plain.txt` beside it has the saga's id and, for each version, what a build that loads the saga there does next, and a
+//! day later if nothing comes. A build that cannot read one, or does something else, would do so to a saga in flight.
+//! `cargo xtask golden` records. Read next: `golden/release.rs`, what the release before says to the databases.
 
 mod release;
 mod store;
@@ -32,6 +32,9 @@ use crate::{
 /// Neither is stored: they are in the `Started` event, or say only when a command is sent again.
 const DEADLINE_MS: i64 = 30 * 60 * 1000;
 const ANSWER_MS: i64 = 60_000;
+
+/// Past every deadline, and every command is due to be sent again.
+const LATER_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Every definition that this build can drive.
 #[must_use]
@@ -75,10 +78,9 @@ pub fn follows(saga: &dyn SagaKind, saga_id: &str, rows: &[&str]) -> Result<Stri
             _ => "",
         };
         let story = Story { saga, saga_id, input, state: &state };
-        let moves: Result<Vec<String>, String> =
-            next(saga.definition(), &state, at).iter().map(|one| story.tell(one)).collect();
         let status = saga.project(&state).status;
-        writeln!(text, "{version} {} {status}: {}", state.label().as_str(), moves?.join(", ")).unwrap();
+        let (now, later) = (story.moves(at)?, story.moves(at + LATER_MS)?);
+        writeln!(text, "{version} {} {status}: {now}; later: {later}", state.label().as_str()).unwrap();
     }
     Ok(text)
 }
@@ -94,6 +96,12 @@ struct Story<'a> {
 impl Story<'_> {
     fn name(&self, step: usize) -> String {
         self.saga.definition().steps[step].name.to_string()
+    }
+
+    fn moves(&self, at: i64) -> Result<String, String> {
+        let moves = next(self.saga.definition(), self.state, at);
+        let told: Result<Vec<String>, String> = moves.iter().map(|one| self.tell(one)).collect();
+        told.map(|told| told.join(", "))
     }
 
     fn tell(&self, one: &Move) -> Result<String, String> {

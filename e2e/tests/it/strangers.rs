@@ -76,6 +76,7 @@ async fn newer_is_back(connection: &mut PgConnection, saga: Uuid) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_newer_release_can_read_is_left_for_it_and_everything_else_goes_on() {
     let mut world = World::local().await;
+    world.restock("P1001", 1000).await;
     let (strange, known) = (under_review(&world).await, under_review(&world).await);
     let saga = uuid(&strange);
     let mut connection = world.ground.database.connect().await;

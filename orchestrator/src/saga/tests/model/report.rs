@@ -9,15 +9,24 @@ use stateright::{
 
 use super::bounds::Model;
 
+/// Between two lines about a run that goes on.
+const PAUSE: Duration = Duration::from_secs(30);
+
 /// One line every so often, and one at the end.
 struct Line {
     name: &'static str,
+    /// When the next is due.
+    due: Duration,
 }
 
 impl Reporter<Model> for Line {
     #[expect(clippy::print_stderr, reason = "the figures are what the run is for")]
     fn report_checking(&mut self, data: ReportData) {
         let ReportData { total_states, unique_states, max_depth, duration, done } = data;
+        if !done && duration < self.due {
+            return;
+        }
+        self.due = duration + PAUSE;
         let (name, seconds) = (self.name, duration.as_secs());
         let verb = if done { "explored" } else { "exploring" };
         eprintln!(
@@ -28,7 +37,7 @@ impl Reporter<Model> for Line {
     fn report_discoveries(&mut self, _: &Model, _: BTreeMap<&'static str, ReportDiscovery<Model>>) {}
 
     fn delay(&self) -> Duration {
-        Duration::from_secs(20)
+        Duration::from_millis(100)
     }
 }
 
@@ -37,7 +46,7 @@ pub(super) fn holds(model: Model, threads: usize) {
     let (name, budget) = (model.name, model.budget);
     // Depth first holds fewer worlds at a time. It ends early only when a law is broken.
     let checker = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
-    let checker = checker.spawn_dfs().join_and_report(&mut Line { name });
+    let checker = checker.spawn_dfs().join_and_report(&mut Line { name, due: PAUSE });
     let mut missing = Vec::new();
     for property in checker.model().properties() {
         match (property.expectation, checker.discovery(property.name)) {
