@@ -38,6 +38,8 @@ pub struct Campaign {
     pub deeds: u64,
     /// Simulated time of all runs together, in milliseconds.
     pub lasted: i64,
+    /// How many runs were settled within so many milliseconds after their storm.
+    pub settled: [u64; SETTLED.len()],
     /// Real time.
     pub took: Duration,
 }
@@ -45,12 +47,16 @@ pub struct Campaign {
 /// After this many failures nothing more is learned.
 const ENOUGH_FAILURES: usize = 20;
 
+/// Within what time runs are settled, in milliseconds: a minute, five, half an hour, and whatever it takes.
+pub const SETTLED: [i64; 4] = [60_000, 300_000, 1_800_000, i64::MAX];
+
 struct Sum {
     seeds: u64,
     failures: Vec<Failure>,
     marks: Marks,
     deeds: u64,
     lasted: i64,
+    settled: [u64; SETTLED.len()],
 }
 
 /// Runs `seeds` seeds from `from`. `progress` is told now and then how many are done.
@@ -64,8 +70,14 @@ pub fn run(
 ) -> Campaign {
     let began = Instant::now();
     let next = AtomicU64::new(0);
-    let sum =
-        Mutex::new(Sum { seeds: 0, failures: Vec::new(), marks: Marks::default(), deeds: 0, lasted: 0 });
+    let sum = Mutex::new(Sum {
+        seeds: 0,
+        failures: Vec::new(),
+        marks: Marks::default(),
+        deeds: 0,
+        lasted: 0,
+        settled: [0; SETTLED.len()],
+    });
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
@@ -81,6 +93,9 @@ pub fn run(
                     sum.marks.add(&outcome.marks);
                     sum.deeds += outcome.deeds;
                     sum.lasted += outcome.lasted;
+                    for (count, limit) in sum.settled.iter_mut().zip(SETTLED) {
+                        *count += u64::from(outcome.settled <= limit);
+                    }
                     if let Some(violation) = outcome.violation {
                         sum.failures.push(Failure { seed, violation });
                         if sum.failures.len() >= ENOUGH_FAILURES || bug.is_some() {
@@ -102,6 +117,7 @@ pub fn run(
         marks: sum.marks,
         deeds: sum.deeds,
         lasted: sum.lasted,
+        settled: sum.settled,
         took: began.elapsed(),
     }
 }
@@ -130,6 +146,11 @@ impl Campaign {
             "never_occurred": self.missing().iter().map(|mark| mark.as_str()).collect::<Vec<_>>(),
             "occurred": occurred,
             "deeds": self.deeds,
+            "settled_after_the_storm": {
+                "within 1 min": self.settled[0],
+                "within 5 min": self.settled[1],
+                "within 30 min": self.settled[2],
+            },
             "simulated_hours": self.lasted / 3_600_000,
             "took_seconds": self.took.as_secs_f64(),
             "milliseconds_per_seed": per_seed,
