@@ -38,6 +38,8 @@ pub struct Campaign {
     pub deeds: u64,
     /// Simulated time of all runs together, in milliseconds.
     pub lasted: i64,
+    /// The run that took longest to settle: milliseconds after its storm, and its seed.
+    pub slowest: (i64, u64),
     /// How many runs were settled within so many milliseconds after their storm.
     pub settled: [u64; SETTLED.len()],
     /// Real time.
@@ -57,6 +59,7 @@ struct Sum {
     deeds: u64,
     lasted: i64,
     settled: [u64; SETTLED.len()],
+    slowest: (i64, u64),
 }
 
 /// Runs `seeds` seeds from `from`. `progress` is told now and then how many are done.
@@ -77,6 +80,7 @@ pub fn run(
         deeds: 0,
         lasted: 0,
         settled: [0; SETTLED.len()],
+        slowest: (0, 0),
     });
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -93,6 +97,7 @@ pub fn run(
                     sum.marks.add(&outcome.marks);
                     sum.deeds += outcome.deeds;
                     sum.lasted += outcome.lasted;
+                    sum.slowest = sum.slowest.max((outcome.settled, seed));
                     for (count, limit) in sum.settled.iter_mut().zip(SETTLED) {
                         *count += u64::from(outcome.settled <= limit);
                     }
@@ -118,6 +123,7 @@ pub fn run(
         deeds: sum.deeds,
         lasted: sum.lasted,
         settled: sum.settled,
+        slowest: sum.slowest,
         took: began.elapsed(),
     }
 }
@@ -150,6 +156,8 @@ impl Campaign {
                 "within 1 min": self.settled[0],
                 "within 5 min": self.settled[1],
                 "within 30 min": self.settled[2],
+                "slowest_seconds": self.slowest.0 / 1000,
+                "slowest_seed": self.slowest.1,
             },
             "simulated_hours": self.lasted / 3_600_000,
             "took_seconds": self.took.as_secs_f64(),
