@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What it remembers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Judge {
     /// What is wrong; the first one ends the run.
     pub violations: Vec<String>,

@@ -49,6 +49,7 @@ struct Screening {
 }
 
 /// The database.
+#[derive(Clone)]
 pub struct Screenings {
     rules: Rules,
     /// How long a reviewer has.
