@@ -4,6 +4,8 @@
 //! elsewhere and come back as messages; the loop itself never waits for any of them. Nothing is called and nobody is told
 //! while a decision that must be durable is not. Read [`live`] for one saga, and [`crate::saga`] for what is decided.
 
+mod aside;
+mod clock;
 mod flight;
 mod gauges;
 mod live;
@@ -121,6 +123,8 @@ pub struct Driver {
     /// Sagas that this build cannot drive, with their signals: in hand, lest they are read for ever before all others.
     unknown: HashMap<SagaId, Vec<Uuid>>,
     gauges: Gauges,
+    /// The latest time that it has seen, milliseconds since 1970.
+    seen: i64,
 }
 
 impl Driver {
@@ -150,6 +154,7 @@ impl Driver {
             timers: BTreeSet::new(),
             unknown: HashMap::new(),
             gauges: Gauges::default(),
+            seen: 0,
         }
     }
 
@@ -173,6 +178,7 @@ impl Driver {
 
     /// What every turn ends with.
     fn settle(&mut self) {
+        self.look_at_the_clock();
         self.fire_timers();
         self.finish_draining();
         let waiting = self.live.values().filter(|live| live.only_waits()).count();
@@ -344,20 +350,6 @@ impl Driver {
         self.live.insert(saga, live);
         self.advance(saga);
         early.into_iter().for_each(|signal| self.take_signal(signal));
-    }
-
-    /// Alarms once per saga and process: the next owner may know it.
-    fn set_aside(&mut self, stored: &Stored, illegal: Option<String>, early: &[Signal]) {
-        let is_known = self.unknown.contains_key(&stored.saga);
-        self.unknown.entry(stored.saga).or_default().extend(early.iter().map(|signal| signal.id));
-        if is_known {
-            return;
-        }
-        let why = stored.unreadable.clone().or(illegal).unwrap_or_else(|| "unknown definition".into());
-        tracing::error!(
-            saga.id = %stored.saga, kind = stored.kind, version = stored.definition_version, why,
-            "this build does not know the definition or cannot read the journal; the saga is left untouched"
-        );
     }
 
     fn take_signal(&mut self, signal: Signal) {

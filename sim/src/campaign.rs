@@ -38,6 +38,10 @@ pub struct Campaign {
     pub deeds: u64,
     /// Simulated time of all runs together, in milliseconds.
     pub lasted: i64,
+    /// The run that took longest to settle: milliseconds after its storm, and its seed.
+    pub slowest: (i64, u64),
+    /// How many runs were settled within so many milliseconds after their storm.
+    pub settled: [u64; SETTLED.len()],
     /// Real time.
     pub took: Duration,
 }
@@ -45,12 +49,17 @@ pub struct Campaign {
 /// After this many failures nothing more is learned.
 const ENOUGH_FAILURES: usize = 20;
 
+/// Within what time runs are settled, in milliseconds: a minute, five, half an hour, and whatever it takes.
+pub const SETTLED: [i64; 4] = [60_000, 300_000, 1_800_000, i64::MAX];
+
 struct Sum {
     seeds: u64,
     failures: Vec<Failure>,
     marks: Marks,
     deeds: u64,
     lasted: i64,
+    settled: [u64; SETTLED.len()],
+    slowest: (i64, u64),
 }
 
 /// Runs `seeds` seeds from `from`. `progress` is told now and then how many are done.
@@ -64,8 +73,15 @@ pub fn run(
 ) -> Campaign {
     let began = Instant::now();
     let next = AtomicU64::new(0);
-    let sum =
-        Mutex::new(Sum { seeds: 0, failures: Vec::new(), marks: Marks::default(), deeds: 0, lasted: 0 });
+    let sum = Mutex::new(Sum {
+        seeds: 0,
+        failures: Vec::new(),
+        marks: Marks::default(),
+        deeds: 0,
+        lasted: 0,
+        settled: [0; SETTLED.len()],
+        slowest: (0, 0),
+    });
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
@@ -81,6 +97,10 @@ pub fn run(
                     sum.marks.add(&outcome.marks);
                     sum.deeds += outcome.deeds;
                     sum.lasted += outcome.lasted;
+                    sum.slowest = sum.slowest.max((outcome.settled, seed));
+                    for (count, limit) in sum.settled.iter_mut().zip(SETTLED) {
+                        *count += u64::from(outcome.settled <= limit);
+                    }
                     if let Some(violation) = outcome.violation {
                         sum.failures.push(Failure { seed, violation });
                         if sum.failures.len() >= ENOUGH_FAILURES || bug.is_some() {
@@ -102,6 +122,8 @@ pub fn run(
         marks: sum.marks,
         deeds: sum.deeds,
         lasted: sum.lasted,
+        settled: sum.settled,
+        slowest: sum.slowest,
         took: began.elapsed(),
     }
 }
@@ -130,6 +152,13 @@ impl Campaign {
             "never_occurred": self.missing().iter().map(|mark| mark.as_str()).collect::<Vec<_>>(),
             "occurred": occurred,
             "deeds": self.deeds,
+            "settled_after_the_storm": {
+                "within 1 min": self.settled[0],
+                "within 5 min": self.settled[1],
+                "within 30 min": self.settled[2],
+                "slowest_seconds": self.slowest.0 / 1000,
+                "slowest_seed": self.slowest.1,
+            },
             "simulated_hours": self.lasted / 3_600_000,
             "took_seconds": self.took.as_secs_f64(),
             "milliseconds_per_seed": per_seed,

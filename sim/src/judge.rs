@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What it remembers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Judge {
     /// What is wrong; the first one ends the run.
     pub violations: Vec<String>,
@@ -42,6 +42,8 @@ pub struct Judge {
     handled: BTreeSet<Uuid>,
     /// Who acquired a shard's epoch, in which life.
     owners: BTreeMap<(i16, i64), ProcessId>,
+    /// When the last fact about any saga became durable.
+    pub last_fact: i64,
     /// What was acknowledged under a key.
     acknowledged: BTreeMap<String, SagaId>,
 }
@@ -162,6 +164,7 @@ impl World {
                 ));
             }
         }
+        self.judge.last_fact = self.now;
         let commands: u32 = row.folded.steps.iter().map(|step| step.commands).max().unwrap_or(0);
         wrong.into_iter().for_each(|what| self.judge.accuse(what));
         if commands > 1 {

@@ -25,7 +25,11 @@ fn one(seed: u64, options: &Options) -> ExitCode {
     let seconds = outcome.lasted / 1000;
     match outcome.violation {
         None => {
-            println!("seed {seed}: all is well after {} deeds and {seconds} s", outcome.deeds);
+            let settled = outcome.settled / 1000;
+            println!(
+                "seed {seed}: all is well after {} deeds and {seconds} s, settled in {settled} s",
+                outcome.deeds
+            );
             ExitCode::SUCCESS
         }
         Some(violation) => {

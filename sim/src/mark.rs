@@ -88,6 +88,7 @@ marks! {
     ReviewDecided = "a reviewer decides",
     ReviewExpired = "a review expires",
     ReviewWithdrawn = "a review is withdrawn",
+    WithdrawnFirst = "a review is withdrawn before it is asked for",
     SettlementByMessage = "a settlement is heard by message",
     Fenced = "a late step meets its tombstone",
     NotApplied = "a compensation finds nothing",

@@ -185,6 +185,9 @@ impl World {
 
     /// An operator looks at what is parked.
     fn operate(&mut self) {
+        if self.weather.unattended {
+            return;
+        }
         let parked: Vec<SagaId> = {
             let rows = self.tables.sagas.iter().filter(|(_, row)| row.state == "PARKED");
             rows.map(|(saga, _)| *saga).collect()
@@ -199,8 +202,6 @@ impl World {
         }
         if self.storm {
             self.idle_after(self.weather.operator, Self::operate);
-        } else if self.weather.unattended {
-            self.tell(None, || "nobody looks after what is parked".to_owned());
         } else if self.people.calm_rounds < CALM_ROUNDS {
             self.people.calm_rounds += 1;
             // It is work to look after what is parked; there may be more of it later.
@@ -292,9 +293,7 @@ impl World {
     /// Nothing goes wrong any more: reviewers and operators look once more, dead messages are replayed.
     pub fn calm_people(&mut self) {
         self.after(500, Self::review);
-        if !self.weather.unattended {
-            self.after(1_000, Self::operate);
-        }
+        self.after(1_000, Self::operate);
         self.after(1_500, Self::replay_dead);
         for number in 0..self.people.customers.len() {
             let delay = self.luck.between(0, 2_000);

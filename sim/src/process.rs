@@ -238,11 +238,17 @@ impl World {
     fn some_clock_jumps(&mut self) {
         let process = self.luck.below(self.processes.len());
         let skew = self.luck.pick(&[0, -3_600_000, -300_000, -2_000, 2_000, 300_000, 3_600_000]);
-        self.processes[process].skew = skew;
         self.mark(Mark::ClockJumps);
         self.tell(Some(process), || format!("its wall clock is {skew} ms off"));
-        if self.orchestrators.contains_key(&process) {
-            self.of(process, 0, move |w| orchestrator::turn(w, process));
+        self.set_clock(process, skew);
+    }
+
+    /// The driver wakes up every second, whatever the clock says.
+    fn set_clock(&mut self, process: ProcessId, skew: i64) {
+        let there = &mut self.processes[process];
+        if there.skew != skew {
+            there.skew = skew;
+            self.of(process, 1_000, move |w| orchestrator::turn(w, process));
         }
     }
 
@@ -279,6 +285,8 @@ impl World {
         for process in 0..self.processes.len() {
             self.processes[process].paused_until = self.processes[process].paused_until.min(self.now);
             self.processes[process].cut_until = 0;
+            // Somebody has set the clocks right.
+            self.set_clock(process, 0);
             // An older release was rolled out: it would leave alone for ever what it does not know.
             let old = self.weather.mixed && process == 1;
             let surplus = self.processes[process].number > 1 && alone;

@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// Their databases.
+#[derive(Clone)]
 pub struct Services {
     pub order: order::Documents,
     pub inventory: inventory::Stock,

@@ -99,7 +99,7 @@ pub struct Weather {
     pub trouble: u32,
     /// Mean time between two looks of an operator.
     pub operator: i64,
-    /// Nobody looks after what is parked when all is calm.
+    /// Nobody looks after what is parked.
     pub unattended: bool,
 }
 
@@ -165,9 +165,6 @@ impl Weather {
             operator: luck.pick(&[1_000, 5_000, 15_000]),
             unattended: luck.chance(250),
         };
-        if weather.unattended {
-            weather.operator = 3_600_000;
-        }
         if weather.provider_breaks_promise {
             weather.provider_held = 400;
         }

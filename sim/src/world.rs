@@ -80,6 +80,8 @@ pub struct Outcome {
     pub deeds: u64,
     /// How long it took in simulated milliseconds.
     pub lasted: i64,
+    /// How long after the storm the last fact about a saga became durable, in simulated milliseconds.
+    pub settled: i64,
     /// Step by step, when that was asked for.
     pub trace: Vec<String>,
 }
@@ -97,6 +99,7 @@ pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Outcome {
         marks: world.marks,
         deeds,
         lasted: world.now - DAWN,
+        settled: (world.judge.last_fact - DAWN - world.weather.storm).max(0),
         trace: world.lines.unwrap_or_default(),
     }
 }

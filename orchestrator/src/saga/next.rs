@@ -160,11 +160,20 @@ fn act(def: &StepDef, step: &StepState, position: usize, now: i64) -> Act {
         }),
         Forward::Pending { until, .. } if now < *until => Act::Do(Move::WaitUntil(*until)),
         Forward::Idle if def.retry.budget > 0 && step.attempts >= def.retry.budget => Act::GiveUp,
-        Forward::Idle | Forward::Pending { .. } if now < step.not_before => {
+        Forward::Idle | Forward::Pending { .. } if is_early(def, step, now) => {
             Act::Do(Move::WaitUntil(step.not_before))
         }
         Forward::Idle | Forward::Pending { .. } => Act::Do(Move::Call(position)),
     }
+}
+
+/// No wait between two attempts is longer than this, whatever a participant asks for: in milliseconds.
+const LONGEST_WAIT: i64 = 60_000;
+
+/// Whether it is too early for the next attempt. One that lies further ahead than any wait was written by a clock that
+/// was ahead itself: whoever goes by the right time must not wait for it.
+fn is_early(def: &StepDef, step: &StepState, now: i64) -> bool {
+    now < step.not_before && step.not_before - now <= def.retry.cap_ms.max(LONGEST_WAIT)
 }
 
 fn is_passed(step: &StepState) -> bool {
@@ -262,7 +271,9 @@ fn send(definition: &Definition, step: &StepState, position: usize, now: i64) ->
         Back::Sent { at, .. } => {
             let times = 1_i64 << step.commands.saturating_sub(1).min(4);
             let due = at.saturating_add(definition.answer_ms.saturating_mul(times.min(10)));
-            if now >= due { Move::Compensate(position) } else { Move::WaitUntil(due) }
+            // Sent in a future that is further away than a moment: by a clock that was ahead.
+            let is_ahead = *at - now > LONGEST_WAIT;
+            if now >= due || is_ahead { Move::Compensate(position) } else { Move::WaitUntil(due) }
         }
         Back::None | Back::Wanted | Back::Done | Back::NotApplied | Back::Parked { .. } => {
             Move::Compensate(position)

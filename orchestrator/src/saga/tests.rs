@@ -377,3 +377,28 @@ fn only_a_review_that_somebody_still_looks_at_is_withdrawn() {
     let loaded = State::load(journal.iter().map(|event| (event, 1))).unwrap();
     assert_eq!(withdrawals(&definition, &loaded), [2], "an earlier owner may have called it");
 }
+
+#[test]
+fn what_a_clock_that_was_ahead_wrote_keeps_nobody_waiting() {
+    const HOUR: i64 = 3_600_000;
+    let failed = |not_before| Event::AttemptFailed {
+        step: name("reserve"),
+        doubt: true,
+        spent: true,
+        reason: "?".into(),
+        not_before,
+    };
+    let is_called = |not_before| calls(&after(&[failed(not_before)])).contains(&"reserve".to_owned());
+    assert!(is_called(HOUR) && !is_called(4_000) && is_called(1));
+
+    let mut state = after(&[refused("reserve", "NO")]);
+    let Move::TurnRound { reason, metadata, .. } = next(&order(), &state, 1).remove(0) else { panic!() };
+    let turned = Event::TurnedRound { reason, metadata, take_back: vec![name("open")] };
+    state.apply(&turned, 1).unwrap();
+    let sent = Event::CommandSent { step: name("open"), message_id: "m".into() };
+    for (at, again) in [(HOUR, true), (1, false)] {
+        state.apply(&sent, at).unwrap();
+        let moves = next(&order(), &state, 2);
+        assert_eq!(moves.iter().any(|one| matches!(one, Move::Compensate(_))), again, "{at}: {moves:?}");
+    }
+}

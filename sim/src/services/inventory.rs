@@ -45,6 +45,7 @@ impl Reservation {
 }
 
 /// The database.
+#[derive(Clone)]
 pub struct Stock {
     pub levels: BTreeMap<Sku, Level>,
     pub put_in: BTreeMap<Sku, i64>,

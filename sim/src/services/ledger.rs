@@ -59,7 +59,7 @@ impl Row {
 }
 
 /// The database.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Books {
     pub rows: BTreeMap<(StepKey, Kind), Row>,
 }

@@ -31,7 +31,7 @@ pub struct Document {
 }
 
 /// The database.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Documents {
     pub rows: BTreeMap<StepKey, Document>,
 }

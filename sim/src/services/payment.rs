@@ -37,6 +37,7 @@ use crate::{
 const PATIENCE: i64 = 2_000;
 
 /// The database.
+#[derive(Clone)]
 pub struct Desk {
     pub attempts: BTreeMap<StepKey, Attempt>,
     pub policy: Policy,

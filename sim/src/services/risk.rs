@@ -49,6 +49,7 @@ struct Screening {
 }
 
 /// The database.
+#[derive(Clone)]
 pub struct Screenings {
     rules: Rules,
     /// How long a reviewer has.
@@ -179,6 +180,16 @@ fn knock(w: &mut World, key: &StepKey, knock: Knock, now: DateTime<Utc>) -> Vec<
     vec![wire::late_answer(key, outcome, "", now)]
 }
 
+/// A withdrawal that comes first: the screening that is on its way finds the tombstone.
+fn bury(w: &mut World, key: &StepKey) {
+    if !w.services.risk.rows.contains_key(key) {
+        w.mark(Mark::WithdrawnFirst);
+        let record = Record { forward: Outcome::Blocked, forward_hash: Vec::new(), back: None };
+        let row = Screening { record, refused: None, approved_by: "", review: None };
+        w.services.risk.rows.insert(key.clone(), row);
+    }
+}
+
 /// Withdraw, by message: nobody waits for an answer.
 pub fn message(w: &mut World, process: ProcessId, message: &Message, settle: Settle) {
     let key = match read_command::<WithdrawItem>(&message.kind, &message.body) {
@@ -186,7 +197,10 @@ pub fn message(w: &mut World, process: ProcessId, message: &Message, settle: Set
         Err(why) => return settle(w, Verdict::Dead(why)),
     };
     let now = clock::now();
-    handle(w, process, message, settle, move |w| Ok(knock(w, &key, Knock::Withdrawal, now)));
+    handle(w, process, message, settle, move |w| {
+        bury(w, &key);
+        Ok(knock(w, &key, Knock::Withdrawal, now))
+    });
 }
 
 /// Somebody who is not the saga knocks, through a process.

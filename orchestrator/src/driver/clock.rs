@@ -1,0 +1,26 @@
+//! A wall clock that was set back: what waits for a time that was near is asked again.
+//!
+//! Timers are wall times, because a journal outlives its process. Set ahead, they come early, which harms nobody; set
+//! back by an hour, they would come an hour late.
+
+use types::SagaId;
+
+use super::{Driver, now};
+
+/// A step back by less than this is not worth a look at every saga, in milliseconds.
+const STEP: i64 = 5_000;
+
+impl Driver {
+    /// Every saga is asked again what follows, if time went back.
+    pub(super) fn look_at_the_clock(&mut self) {
+        let now = now();
+        if now + STEP < self.seen {
+            tracing::warn!(by_ms = self.seen - now, "the wall clock was set back");
+            let mut all: Vec<SagaId> = self.live.keys().copied().collect();
+            all.sort_unstable();
+            all.into_iter().for_each(|saga| self.advance(saga));
+            self.seen = now;
+        }
+        self.seen = self.seen.max(now);
+    }
+}
