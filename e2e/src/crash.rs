@@ -9,16 +9,22 @@
 
 mod account;
 mod board;
+mod members;
 mod survey;
 mod world;
 
 use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use futures_util::{FutureExt as _, future::join_all};
 
 pub use self::{
     account::{Account, Life},
@@ -27,13 +33,17 @@ pub use self::{
     world::Ground,
 };
 
-use self::world::World;
+use self::{members::Members, world::World};
 
 /// How the worlds are run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Side by side.
     pub worlds: usize,
+    /// Every service is a process of its own, and one of them dies while the others live.
+    pub stack: bool,
+    /// The account is written here, now and then and at the end.
+    pub report: PathBuf,
     /// Messages go over RabbitMQ, so that its points are passed too.
     pub amqp: Option<String>,
     /// Of the points only those after which something lasts: see [`chassis::crash::Among::Lasting`].
@@ -71,33 +81,39 @@ pub async fn run(
     say: impl Fn(&str),
 ) -> Account {
     let began = Instant::now();
-    let shared = Arc::new(Shared {
+    let shared = Shared {
         ground: ground.clone(),
         options: options.clone(),
         board: Mutex::new(board),
         account: Mutex::new(account),
         numbers: AtomicUsize::new(0),
         over: AtomicBool::new(false),
-    });
-    let worlds: Vec<_> =
-        (0..options.worlds.max(1)).map(|_| tokio::spawn(inhabit(Arc::clone(&shared)))).collect();
-    let mut told = Instant::now();
-    while worlds.iter().any(|world| !world.is_finished()) {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        if options.limit.is_some_and(|limit| began.elapsed() > limit) {
-            shared.over.store(true, Ordering::SeqCst);
+    };
+    let worlds = join_all((0..options.worlds.max(1)).map(|_| inhabit(&shared)));
+    let watch = async {
+        let mut told = Instant::now();
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if options.limit.is_some_and(|limit| began.elapsed() > limit) {
+                shared.over.store(true, Ordering::SeqCst);
+            }
+            if told.elapsed() > Duration::from_secs(15) {
+                told = Instant::now();
+                say(&progress(&shared, began));
+                let mut account = lock(&shared.account).clone();
+                account.close(&lock(&shared.board), began.elapsed());
+                account.write(&options.report);
+            }
         }
-        if told.elapsed() > Duration::from_secs(15) {
-            told = Instant::now();
-            say(&progress(&shared, began));
-        }
-    }
-    for world in worlds {
-        world.await.unwrap();
+    };
+    tokio::select! {
+        _ = worlds => {}
+        () = watch => {}
     }
     say(&progress(&shared, began));
     let mut account = lock(&shared.account).clone();
     account.close(&lock(&shared.board), began.elapsed());
+    account.write(&options.report);
     account
 }
 
@@ -120,8 +136,8 @@ fn progress(shared: &Shared, began: Instant) -> String {
 }
 
 /// One world after the other: a life that fails ends its world, so that the next ones begin clean.
-async fn inhabit(shared: Arc<Shared>) {
-    let mut world = None;
+async fn inhabit(shared: &Shared) {
+    let mut scene = None;
     loop {
         let is_over = shared.over.load(Ordering::SeqCst);
         let job = if is_over { None } else { lock(&shared.board).take() };
@@ -133,49 +149,95 @@ async fn inhabit(shared: Arc<Shared>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let taken = world.take();
-        let (number, job_again) = (shared.numbers.fetch_add(1, Ordering::SeqCst), job.clone());
-        let (ground, options) = (shared.ground.clone(), shared.options.clone());
-        let lived = tokio::spawn(async move {
-            let mut world = match taken {
-                Some(world) => world,
-                None => World::begin(&ground, &options).await,
-            };
-            let life = world.life(&job_again, number).await;
-            let audit = if world.lives.len() >= options.audit_every { world.audit().await } else { None };
-            (world, life, audit)
-        });
-        match lived.await {
+        let number = shared.numbers.fetch_add(1, Ordering::SeqCst);
+        let taken = scene.take();
+        match AssertUnwindSafe(lead(shared, taken, &job, number)).catch_unwind().await {
             Ok((still, life, audit)) => {
                 lock(&shared.board).note(&job, &life);
                 lock(&shared.account).add(life, audit);
-                world = Some(still);
+                scene = Some(still);
             }
-            Err(error) => {
-                let why = panic_text(error);
+            Err(panic) => {
                 lock(&shared.board).give_up(&job);
                 let mut account = lock(&shared.account);
-                account.failures.push(format!("{job}: {why}"));
+                account.failures.push(format!("{job}: {}", text_of(&*panic)));
                 shared.over.fetch_or(account.failures.len() >= ENOUGH, Ordering::SeqCst);
             }
         }
     }
-    if let Some(mut world) = world {
-        let audit = tokio::spawn(async move {
-            let audit = world.audit().await;
-            world.end().await;
+    if let Some(mut scene) = scene {
+        let end = async {
+            let audit = scene.audit().await;
+            scene.end().await;
             audit
-        });
-        let audit = audit.await.unwrap_or_else(|error| Some(Err(panic_text(error))));
-        lock(&shared.account).add_audit(audit);
+        };
+        let audit = AssertUnwindSafe(end).catch_unwind().await;
+        lock(&shared.account).add_audit(audit.unwrap_or_else(|panic| Some(Err(text_of(&*panic)))));
     }
 }
 
-fn panic_text(error: tokio::task::JoinError) -> String {
-    let panic = match error.try_into_panic() {
-        Ok(panic) => panic,
-        Err(error) => return error.to_string(),
+/// One life, in the world that is there or in a new one, and now and then an audit.
+async fn lead(
+    shared: &Shared,
+    scene: Option<Scene>,
+    job: &Job,
+    number: usize,
+) -> (Scene, Life, Option<Result<(), String>>) {
+    let mut scene = match scene {
+        Some(scene) => scene,
+        None => Scene::begin(&shared.ground, &shared.options).await,
     };
+    let life = scene.life(job, number).await;
+    let audit = if scene.lives() >= shared.options.audit_every { scene.audit().await } else { None };
+    (scene, life, audit)
+}
+
+/// Where lives are led.
+enum Scene {
+    One(Box<World>),
+    Several(Box<Members>),
+}
+
+impl Scene {
+    async fn begin(ground: &Ground, options: &Options) -> Self {
+        if options.stack {
+            Self::Several(Box::new(Members::begin().await))
+        } else {
+            Self::One(Box::new(World::begin(ground, options).await))
+        }
+    }
+
+    async fn life(&mut self, job: &Job, number: usize) -> Life {
+        match self {
+            Self::One(world) => world.life(job, number).await,
+            Self::Several(members) => members.life(job, number).await,
+        }
+    }
+
+    fn lives(&self) -> usize {
+        match self {
+            Self::One(world) => world.lives(),
+            Self::Several(members) => members.lives(),
+        }
+    }
+
+    async fn audit(&mut self) -> Option<Result<(), String>> {
+        match self {
+            Self::One(world) => world.audit().await,
+            Self::Several(members) => members.audit().await,
+        }
+    }
+
+    async fn end(self) {
+        match self {
+            Self::One(world) => world.end().await,
+            Self::Several(members) => members.end().await,
+        }
+    }
+}
+
+/// What a panic says.
+fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// A process of the stack. In the order in which they start; they stop in the reverse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Member {
     Order,
     Inventory,
@@ -119,14 +119,24 @@ struct Place {
 pub struct Stack {
     pub databases: Databases,
     options: Options,
+    obeys: bool,
     places: BTreeMap<Member, Place>,
 }
 
 impl Stack {
     /// Starts everything; returns when everything serves.
     pub async fn start(options: Options) -> Self {
+        Self::start_that(options, false).await
+    }
+
+    /// The same, and each process may be told to die at a crash point.
+    pub(crate) async fn start_obeying(options: Options) -> Self {
+        Self::start_that(options, true).await
+    }
+
+    async fn start_that(options: Options, obeys: bool) -> Self {
         let databases = Databases::create().await;
-        let mut stack = Self { databases, options, places: BTreeMap::new() };
+        let mut stack = Self { databases, options, obeys, places: BTreeMap::new() };
         // Side by side: each waits for databases and broker only.
         let mut starting = Vec::new();
         for member in Member::SERVICES {
@@ -170,9 +180,12 @@ impl Stack {
                 .extend(["--data-dir".to_owned(), folder.join(member.to_string()).display().to_string()]);
         }
         arguments.extend(["--grpc-listen".into(), grpc, "--http-listen".into(), http]);
+        if self.obeys {
+            arguments.extend(["--crash-at".into(), "0".into()]);
+        }
         let label = self.options.tail.then(|| format!("{:<14}", member.to_string()));
         let log = Some(folder.join(format!("{member}.log")));
-        Launch { arguments, environment, label, log, ..Launch::default() }
+        Launch { arguments, environment, label, log, obeys: self.obeys }
     }
 
     /// Everybody, in the order of starting.
@@ -228,7 +241,13 @@ impl Stack {
         self.take(member).terminate().await
     }
 
-    fn take(&mut self, member: Member) -> Process {
+    /// Gives back what was taken.
+    pub(crate) fn give(&mut self, member: Member, process: Process) {
+        self.places.get_mut(&member).unwrap().process = Some(process);
+    }
+
+    /// Takes a process out of the stack, to watch over it, or to end it.
+    pub(crate) fn take(&mut self, member: Member) -> Process {
         self.places.get_mut(&member).unwrap().process.take().expect("it runs")
     }
 

@@ -5,13 +5,16 @@ use std::{
     io::Write as _,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Board, Job, Second, lock};
-use crate::load::Kind;
+use super::{Board, Job, Second, lock, world::LONGEST};
+use crate::{
+    load::{Kind, Shop},
+    stack::Member,
+};
 
 /// What a life came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct Life {
     pub first: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<Second>,
+    /// Who is to die, where every service is a process of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
     /// The points at which the process died.
     pub died: Vec<String>,
     /// As in `ord_…`.
@@ -33,7 +39,16 @@ pub struct Life {
 impl Life {
     pub(super) fn of(job: &Job) -> Self {
         let (order, end) = (String::new(), String::new());
-        Self { kind: job.kind, first: job.first, second: job.second, died: Vec::new(), order, end, ms: 0 }
+        let Job { kind, first, second, member, .. } = *job;
+        Self { kind, first, second, member, died: Vec::new(), order, end, ms: 0 }
+    }
+
+    /// Its order is at an end that its kind may have.
+    pub(super) async fn came_to(&mut self, shop: &Shop, began: Instant) {
+        let ends = shop.all_end(LONGEST).await;
+        self.end = ends.into_keys().map(|(_, end)| end).collect();
+        self.order = shop.orders().into_iter().map(|(_, order)| order).collect();
+        self.ms = u64::try_from(began.elapsed().as_millis()).unwrap();
     }
 
     /// Whether the process died at the last point that was asked for.
@@ -141,6 +156,13 @@ impl Account {
         self.not_reached = board.not_reached();
         self.farthest = board.farthest();
         self.seconds = time.as_secs_f64();
+    }
+
+    /// Writes it down; whoever reads it meanwhile sees it whole.
+    pub(super) fn write(&self, file: &Path) {
+        let new = file.with_extension("new");
+        std::fs::write(&new, serde_json::to_string_pretty(self).unwrap()).unwrap();
+        std::fs::rename(new, file).unwrap();
     }
 
     /// Kinds whose end, for which they are there, no order came to: without it the run says nothing about them.

@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::Life;
-use crate::load::Kind;
+use crate::{load::Kind, stack::Member};
 
 /// Lives that do not reach their point, beyond the last that did, before a column is at its end.
 const BEYOND: usize = 2;
@@ -44,6 +44,8 @@ pub struct Job {
     pub kind: Kind,
     pub first: u64,
     pub second: Option<Second>,
+    /// Who is to die, where every service is a process of its own.
+    pub member: Option<Member>,
     column: usize,
     at: u64,
 }
@@ -51,13 +53,15 @@ pub struct Job {
 impl Job {
     /// One that is on no board.
     pub(super) const fn new(kind: Kind, first: u64, second: Option<Second>) -> Self {
-        Self { kind, first, second, column: 0, at: first }
+        Self { kind, first, second, member: None, column: 0, at: first }
     }
 }
 
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.kind, self.first)?;
+        write!(f, "{:?} ", self.kind)?;
+        self.member.map_or(Ok(()), |member| write!(f, "{member} "))?;
+        write!(f, "{}", self.first)?;
         self.second.map_or(Ok(()), |second| write!(f, ", then {second}"))
     }
 }
@@ -73,6 +77,7 @@ enum Axis {
 #[derive(Debug, Clone)]
 struct Column {
     kind: Kind,
+    member: Option<Member>,
     axis: Axis,
     next: u64,
     step: u64,
@@ -148,6 +153,17 @@ impl Board {
         Self { columns: kinds.iter().map(column).collect(), ..Self::default() }
     }
 
+    /// Every `step`-th point of each member in orders of each kind.
+    #[must_use]
+    pub fn of_members(kinds: &[Kind], members: &[Member], from: u64, step: u64) -> Self {
+        let mut board = Self::default();
+        for member in members {
+            let columns = Self::of_points(kinds, from, step).columns;
+            board.columns.extend(columns.into_iter().map(|c| Column { member: Some(*member), ..c }));
+        }
+        board
+    }
+
     /// And, after a death at `first` in an order of this kind, each point of the clock up to `until`.
     pub fn add_clock(&mut self, kind: Kind, first: u64, until: u64) {
         self.columns.push(column(kind, Axis::Clock { first, until }, until));
@@ -208,7 +224,8 @@ impl Board {
                 Axis::Second { first } => (first, Some(Second::Work(at))),
                 Axis::Clock { first, .. } => (first, Some(Second::Clock(at))),
             };
-            let job = Job { kind: column.kind, first, second, column: place, at };
+            let Column { kind, member, .. } = *column;
+            let job = Job { kind, first, second, member, column: place, at };
             let is_left_out = self.keep.is_some_and(|(part, seed)| {
                 let drawn = mix(seed, job.kind, first, at);
                 // Beyond what is expected each is led, or the column would have no end.
@@ -257,12 +274,12 @@ impl Board {
         (self.lives, (of > 0 && self.columns.iter().all(|column| column.expected > 0)).then_some(of))
     }
 
-    /// Per kind: the farthest point that was reached.
+    /// Per kind: the farthest point that was reached; summed over members.
     #[must_use]
     pub fn farthest(&self) -> BTreeMap<Kind, u64> {
         let mut farthest = BTreeMap::new();
         for column in self.columns.iter().filter(|column| column.axis == Axis::First) {
-            farthest.insert(column.kind, column.farthest);
+            *farthest.entry(column.kind).or_default() += column.farthest;
         }
         farthest
     }
@@ -273,7 +290,10 @@ impl Board {
         let mut left = Vec::new();
         for column in &self.columns {
             let name = match column.axis {
-                Axis::First => format!("{:?}", column.kind),
+                Axis::First => {
+                    let member = column.member.map_or_else(String::new, |member| format!(" {member}"));
+                    format!("{:?}{member}", column.kind)
+                }
                 Axis::Second { first } => format!("{:?} {first}, then", column.kind),
                 Axis::Clock { first, .. } => format!("{:?} {first}, then clock", column.kind),
             };
@@ -289,6 +309,7 @@ impl Board {
 const fn column(kind: Kind, axis: Axis, expected: u64) -> Column {
     Column {
         kind,
+        member: None,
         axis,
         next: 1,
         step: 1,
@@ -358,7 +379,7 @@ mod tests {
     fn pairs_go_on_until_the_recovery_is_too_short_and_an_earlier_run_is_not_repeated() {
         let mut board = Board::default();
         board.add_pairs(Kind::Plain, 7, 2);
-        let job = Job { kind: Kind::Plain, first: 7, second: Some(Second::Work(1)), column: 0, at: 1 };
+        let job = Job::new(Kind::Plain, 7, Some(Second::Work(1)));
         board.remember(&Life { died: vec!["a".into(), "b".into()], ..Life::of(&job) });
         let led = lead(&mut board, |_| 2);
         assert_eq!(led, [2, 3, 4].map(|at| (7, Some(Second::Work(at)))));

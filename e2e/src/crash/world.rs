@@ -21,38 +21,24 @@ use crate::{
 };
 
 /// As quick as a provider in doubt allows, and as patient with it as a machine that is busy needs.
-const FLAGS: [&str; 27] = [
-    "--no-demo",
-    "--payment-horizon",
-    "2s",
-    "--payment-patience",
-    "400ms",
-    "--payment-call-timeout",
-    "1s",
-    "--payment-sends",
-    "20",
-    "--payment-look",
-    "200ms",
-    "--payment-poll",
-    "50ms",
-    "--simulator-slow",
-    "1s",
-    "--answer-after",
-    "3s",
-    "--risk-review-deadline",
-    "3s",
-    "--smtp-timeout",
-    "300ms",
-    "--notification-margin",
-    "100ms",
-    "--notification-backoff",
-    "100ms",
-    "--database-connections",
-    "4",
+pub(super) const QUICK: [(&str, &str); 13] = [
+    ("AMENDS_PAYMENT_HORIZON", "2s"),
+    ("AMENDS_PAYMENT_PATIENCE", "400ms"),
+    ("AMENDS_PAYMENT_CALL_TIMEOUT", "1s"),
+    ("AMENDS_PAYMENT_SENDS", "20"),
+    ("AMENDS_PAYMENT_LOOK", "200ms"),
+    ("AMENDS_PAYMENT_POLL", "50ms"),
+    ("AMENDS_SIMULATOR_SLOW", "1s"),
+    ("AMENDS_ANSWER_AFTER", "3s"),
+    ("AMENDS_RISK_REVIEW_DEADLINE", "3s"),
+    ("AMENDS_SMTP_TIMEOUT", "300ms"),
+    ("AMENDS_NOTIFICATION_MARGIN", "100ms"),
+    ("AMENDS_NOTIFICATION_BACKOFF", "100ms"),
+    ("AMENDS_DATABASE_CONNECTIONS", "4"),
 ];
 
 /// An order that is not at its end, and a database that is not at rest, by then is a failure.
-const LONGEST: Duration = Duration::from_secs(150);
+pub(super) const LONGEST: Duration = Duration::from_secs(150);
 
 /// What would still move. A saga that is parked never will.
 const RESTLESS: &str = "select coalesce(string_agg(what, ', '), '') from (values \
@@ -69,7 +55,7 @@ const RESTLESS: &str = "select coalesce(string_agg(what, ', '), '') from (values
     ('ledger.outbox', exists (select from ledger.outbox where dead_time is null)) \
     ) as v (what, is_so) where is_so";
 
-const PARKED: &str = "select coalesce(string_agg(saga_id::text || ': ' || reason, ', '), '') \
+pub(super) const PARKED: &str = "select coalesce(string_agg(saga_id::text || ': ' || reason, ', '), '') \
     from orchestrator.saga where state = 'PARKED'";
 
 /// What all worlds are copies of: a database with prices and stock, and nothing open.
@@ -89,7 +75,7 @@ impl Ground {
         let mut ground = Self { server, template, sagas: Vec::new() };
         let name = ground.template.clone();
         ground.create(&name, "template0").await;
-        let options = Options { worlds: 1, amqp: None, lasting: false, audit_every: 1, limit: None };
+        let options = Options { worlds: 1, audit_every: 1, ..Options::default() };
         let mut world = World::at(&ground, name, &options).await;
         world.wake("0").await.unwrap();
         Doors::all_at(&world.process.as_ref().unwrap().callee()).prepare().await.unwrap();
@@ -139,7 +125,7 @@ pub(super) struct World {
     /// Looks at the database.
     eye: PgConnection,
     /// Since the last audit.
-    pub(super) lives: Vec<Life>,
+    lives: Vec<Life>,
     acknowledged: String,
     starts: usize,
     /// Points in the last life, since the last start or the arming.
@@ -172,6 +158,10 @@ impl World {
             starts: 0,
             passed: 0,
         }
+    }
+
+    pub(super) const fn lives(&self) -> usize {
+        self.lives.len()
     }
 
     /// One order, and the deaths that are asked for, if it comes to them; then everything is at rest.
@@ -209,10 +199,7 @@ impl World {
             line.moved(Doors::all_at(&self.process.as_ref().unwrap().callee()));
         };
         selling.await.unwrap();
-        let ends = shop.all_end(LONGEST).await;
-        life.end = ends.into_keys().map(|(_, end)| end).collect();
-        life.order = shop.orders().into_iter().map(|(_, order)| order).collect();
-        life.ms = u64::try_from(began.elapsed().as_millis()).unwrap();
+        life.came_to(&shop, began).await;
         self.acknowledged.push_str(&shop.acknowledgements());
         self.lives.push(life.clone());
         life
@@ -232,14 +219,15 @@ impl World {
     async fn wake(&mut self, at: &str) -> Result<(), String> {
         self.starts += 1;
         let data = self.data.display().to_string();
-        let fixed = ["up", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+        let fixed = ["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
         let places = ["--data-dir", &data, "--database-url", &self.url, "--crash-at", at];
-        let mut arguments = [&fixed[..], &places, &FLAGS].concat();
+        let mut arguments = [&fixed[..], &places].concat();
         if let Some((url, prefix)) = &self.amqp {
             arguments.extend(["--amqp-url", url, "--amqp-prefix", prefix]);
         }
         let launch = Launch {
             arguments: arguments.into_iter().map(str::to_owned).collect(),
+            environment: QUICK.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             log: Some(self.data.join(format!("{}.log", self.starts % 4))),
             obeys: true,
             ..Launch::default()
@@ -319,11 +307,7 @@ impl World {
         if report.is_clean() {
             return Some(Ok(()));
         }
-        let report = format!("{report:#?}");
-        let suffix = |life: &&Life| life.order.split_once('_').is_some_and(|(_, id)| report.contains(id));
-        let concerned: Vec<_> = lives.iter().filter(suffix).collect();
-        let concerned = if concerned.is_empty() { lives.iter().collect() } else { concerned };
-        Some(Err(format!("the auditor finds:\n{report}\nin one of: {concerned:#?}")))
+        Some(Err(judge(&format!("{report:#?}"), &lives)))
     }
 
     /// Stops its process and leaves nothing.
@@ -336,6 +320,14 @@ impl World {
     }
 }
 
-async fn pause() {
+/// What the auditor finds, and the lives whose orders it names; all since the last audit, if it names none.
+pub(super) fn judge(report: &str, lives: &[Life]) -> String {
+    let named = |life: &&Life| life.order.split_once('_').is_some_and(|(_, id)| report.contains(id));
+    let concerned: Vec<_> = lives.iter().filter(named).collect();
+    let concerned = if concerned.is_empty() { lives.iter().collect() } else { concerned };
+    format!("the auditor finds:\n{report}\nin one of: {concerned:#?}")
+}
+
+pub(super) async fn pause() {
     tokio::time::sleep(Duration::from_millis(30)).await;
 }

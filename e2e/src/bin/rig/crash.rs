@@ -6,6 +6,7 @@ use clap::Args;
 use e2e::{
     crash::{self, Account, Board, Ground, Options, Survey},
     load::Kind,
+    stack::Member,
 };
 
 /// Points of the clock while a process starts: its first lease, and 16 shards taken, before and after each.
@@ -16,6 +17,7 @@ const CLOCK: u64 = 2 + 2 * 16;
   cargo xtask crash                                     every point of every kind
   cargo xtask crash -- --kinds lost-after --from 30     some of them
   cargo xtask crash -- --amqp --kinds plain,declined    over RabbitMQ, whose points are passed only there
+  cargo xtask crash -- --stack --worlds 2               one process of seven dies while the others live
   cargo xtask crash -- --release --pairs                every pair, in an hour or more
   cargo xtask crash -- --release --pairs --resume target/crash-pairs.jsonl")]
 pub(crate) struct Crash {
@@ -34,6 +36,9 @@ pub(crate) struct Crash {
     /// Messages go over RabbitMQ
     #[arg(long)]
     amqp: bool,
+    /// Every service a process of its own, over RabbitMQ: each dies at each of its points while the others live
+    #[arg(long, conflicts_with_all = ["pairs", "amqp"])]
+    stack: bool,
     /// Two deaths in each life, at every pair of points
     #[arg(long)]
     pairs: bool,
@@ -68,21 +73,27 @@ impl Crash {
         let amqp = self.amqp.then(|| chassis::testbed::variable("AMENDS_TEST_AMQP_URL"));
         let limit = self.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
         let lasting = self.pairs && !self.all_points;
-        let options = Options { worlds: self.worlds, amqp, lasting, audit_every: 50, limit };
+        let (worlds, stack, report) = (self.worlds, self.stack, self.report.clone());
+        let options = Options { worlds, stack, report, amqp, lasting, audit_every: 50, limit };
         let mut account = Account::default();
         let board = if self.pairs {
             let board = self.pairs(&ground, &kinds, &options).await;
             self.continue_from(board, &mut account)
         } else {
-            let mut board = Board::of_points(&kinds, self.from.max(1), self.every.max(1));
-            if self.kinds.is_empty() {
+            let (from, every) = (self.from.max(1), self.every.max(1));
+            let mut board = if self.stack {
+                let members = [&Member::SERVICES[..], &[Member::Orchestrator(1)]].concat();
+                Board::of_members(&kinds, &members, from, every)
+            } else {
+                Board::of_points(&kinds, from, every)
+            };
+            if self.kinds.is_empty() && !self.stack {
                 board.add_clock(Kind::Plain, 20, CLOCK);
             }
             account.write_to(&self.journal(), false);
             board
         };
         let account = crash::run(&ground, board, account, &options, |line| eprintln!("{line}")).await;
-        std::fs::write(&self.report, serde_json::to_string_pretty(&account).unwrap()).unwrap();
         self.judge(&account)
     }
 
