@@ -183,7 +183,11 @@ async fn it_happened(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), Strin
 async fn late_ones(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), String> {
     let spot = cell.spot(saga);
     let says = match (cell.fault, cell.direction) {
-        (Fault::Late, Direction::Forward) => "DONE",
+        (Fault::Late, Direction::Forward) => {
+            // What it said by message meanwhile, too: after the end it changes nothing.
+            scene.injector.deliver_kept(saga).await;
+            "DONE"
+        }
         (Fault::AfterEnd, Direction::Forward) => {
             let goes_back = matches!(cell.end, End::Cancelled(_));
             if goes_back && cell.is_withdrawn {
