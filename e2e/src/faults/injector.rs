@@ -217,6 +217,13 @@ impl Injector {
         books.entries.get(spot).is_some_and(|entry| entry.fault == Some(fault) && entry.count.injected > 0)
     }
 
+    /// Whether nobody hears in time what comes of calls there.
+    pub(super) fn is_mute(&self, spot: &Spot) -> bool {
+        let books = self.lock();
+        let planned = books.entries.get(spot).filter(|entry| entry.left > 0).and_then(|entry| entry.fault);
+        planned.is_some_and(|fault| !matches!(fault, Fault::Duplicate | Fault::Hold | Fault::Unable))
+    }
+
     /// It was done.
     pub(super) fn done(&self, spot: &Spot) {
         if let Some(entry) = self.lock().entries.get_mut(spot) {

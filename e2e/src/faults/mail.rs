@@ -46,7 +46,10 @@ impl Handler for Faulty {
     async fn handle(&self, message: &Message) -> Verdict {
         match (message.exchange, command_of(message), answer_of(message)) {
             (Exchange::Commands, Some(spot), _) => self.command(&spot, message).await,
-            (Exchange::Replies, _, Some((spot, answer))) => self.answer(&spot, message, answer).await,
+            (Exchange::Replies, _, Some((spot, answer))) if spot.direction == Direction::Back => {
+                self.answer(&spot, message, answer).await
+            }
+            (Exchange::Replies, _, Some((spot, _))) => self.settlement(&spot, message).await,
             _ => self.handler.handle(message).await,
         }
     }
@@ -57,14 +60,16 @@ fn command_of(message: &Message) -> Option<Spot> {
     Some(Spot { saga: header(header::SAGA)?, step: header(header::STEP)?, direction: Direction::Back })
 }
 
-/// The answer to a compensation; those of steps, which come late, are let through.
 fn answer_of(message: &Message) -> Option<(Spot, StepAnswer)> {
     if message.kind != STEP_ANSWER {
         return None;
     }
     let answer = StepAnswer::decode(message.body.as_slice()).ok()?;
-    let spot = Spot { saga: answer.saga_id.clone(), step: answer.step.clone(), direction: Direction::Back };
-    (answer.direction() == step_answer::Direction::Compensation).then_some((spot, answer))
+    let direction = match answer.direction() {
+        step_answer::Direction::Compensation => Direction::Back,
+        step_answer::Direction::Forward | step_answer::Direction::Unspecified => Direction::Forward,
+    };
+    Some((Spot { saga: answer.saga_id.clone(), step: answer.step.clone(), direction }, answer))
 }
 
 impl Faulty {
@@ -147,6 +152,16 @@ impl Faulty {
         };
         self.injector.done(spot);
         verdict
+    }
+
+    /// A step whose answers come too late gives none by message in time, either.
+    async fn settlement(&self, spot: &Spot, message: &Message) -> Verdict {
+        if !self.injector.is_mute(spot) {
+            return self.handler.handle(message).await;
+        }
+        let (handler, message) = (Arc::clone(&self.handler), message.clone());
+        self.injector.keep(&spot.saga, Box::pin(async move { drop(handler.handle(&message).await) }));
+        Verdict::Done
     }
 
     fn later(&self, spot: &Spot, message: Message) -> futures_util::future::BoxFuture<'static, ()> {

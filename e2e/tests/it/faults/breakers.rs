@@ -183,13 +183,13 @@ async fn open(scene: &Scene, kind: &str, down: &str) -> Result<(), String> {
 async fn meets(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> {
     let saga_id = &order.saga_id;
     if cell.turn.is_some() {
-        let saga = scene.world.saga(saga_id).await;
+        let saga = scene.saga(saga_id).await;
         if breaker(&saga, cell) == "CLOSED" {
             return Err("its participant's breaker was not open".into());
         }
         scene.world.cancel(&order.order_id).await.map_err(|status| status.to_string())?;
         scene.ended(saga_id).await?;
-        let saga = scene.world.saga(saga_id).await;
+        let saga = scene.saga(saga_id).await;
         return match breaker(&saga, cell) {
             "CLOSED" => Err("its participant's breaker did not stay open".into()),
             _ => Ok(()),
@@ -209,7 +209,7 @@ async fn meets(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> 
         End::GoesOn(_) => {
             // Past the deadline, and a moment longer.
             tokio::time::sleep(DEADLINE + Duration::from_secs(2)).await;
-            let saga = scene.world.saga(saga_id).await;
+            let saga = scene.saga(saga_id).await;
             let state = saga.state().as_str_name();
             if state == "RUNNING" && saga.pivot_passed { Ok(()) } else { Err(format!("it is {state}")) }
         }
@@ -228,7 +228,7 @@ fn breaker<'s>(saga: &'s Saga, cell: &Cell) -> &'s str {
 /// And no attempt was spent but by calls that went out, as probes do.
 async fn ended(scene: &Scene, cell: &Cell, saga_id: &str) -> Result<SagaId, String> {
     scene.ended(saga_id).await?;
-    let saga = scene.world.saga(saga_id).await;
+    let saga = scene.saga(saga_id).await;
     let arrivals = scene.injector.count(&forward(saga_id, &cell.step)).arrivals;
     let attempts = saga.steps.iter().find(|step| step.name == cell.step).map_or(0, |step| step.attempts);
     if attempts > arrivals {

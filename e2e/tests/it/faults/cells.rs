@@ -37,7 +37,10 @@ pub(super) struct Cell {
     pub(super) version: u32,
     pub(super) step: String,
     pub(super) participant: &'static str,
-    pub(super) is_compensated: bool,
+    /// When its saga has gone back, it can never run any more.
+    pub(super) is_fenced: bool,
+    /// Its participant is told so by a message that nobody answers.
+    pub(super) is_withdrawn: bool,
     pub(super) direction: Direction,
     pub(super) fault: Fault,
     /// How often it happens; `u32::MAX` until something heals it.
@@ -140,12 +143,14 @@ pub(super) fn of(kind: &dyn Kind) -> Vec<Cell> {
 }
 
 fn cell(definition: &Definition, step: &StepDef, direction: Direction) -> Cell {
+    let is_withdrawn = matches!(step.kind, StepKind::Withdrawn { .. });
     Cell {
         kind: definition.kind,
         version: definition.version,
         step: step.name.to_string(),
         participant: step.participant,
-        is_compensated: step.command().is_some(),
+        is_fenced: step.command().is_some() || is_withdrawn,
+        is_withdrawn,
         direction,
         fault: Fault::Error,
         times: 1,

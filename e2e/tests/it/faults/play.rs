@@ -96,7 +96,7 @@ async fn ends(scene: &Scene, cell: &Cell, saga: &str, end: &End) -> Result<(), S
         End::GoesOn(then) => {
             let spot = cell.spot(saga);
             scene.meets(&spot, LASTS).await?;
-            let shown = scene.world.saga(saga).await;
+            let shown = scene.saga(saga).await;
             let order = scene.world.order(saga.replace("saga_", "ord_").as_str()).await;
             let goes_on = shown.pivot_passed && order.status() == OrderStatus::PaymentSuccess;
             if !goes_on {
@@ -183,17 +183,19 @@ async fn it_happened(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), Strin
 async fn late_ones(scene: &Scene, cell: &Cell, saga: &str) -> Result<(), String> {
     let spot = cell.spot(saga);
     let says = match (cell.fault, cell.direction) {
-        (Fault::Late, Direction::Forward) => "DONE",
+        (Fault::Late, Direction::Forward) => {
+            // What it said by message meanwhile, too: after the end it changes nothing.
+            scene.injector.deliver_kept(saga).await;
+            "DONE"
+        }
         (Fault::AfterEnd, Direction::Forward) => {
-            if cell.review.is_some() {
+            let goes_back = matches!(cell.end, End::Cancelled(_));
+            if goes_back && cell.is_withdrawn {
                 // Nobody waited for it, not even the end.
                 scene.injector.handled(&Spot { direction: Direction::Back, ..spot.clone() }).await;
             }
             scene.injector.deliver_kept(saga).await;
-            match cell.end {
-                End::Cancelled(_) if cell.is_compensated || cell.review.is_some() => "FENCED",
-                _ => "DONE",
-            }
+            if goes_back && cell.is_fenced { "FENCED" } else { "DONE" }
         }
         (Fault::Late, Direction::Back) => "Done",
         (Fault::AfterEnd, Direction::Back) => {

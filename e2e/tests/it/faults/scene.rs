@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use e2e::{
-    Builder, BusKind, Kind as Service, World,
+    Builder, BusKind, Kind as Service, World, eventually_within,
     faults::{Injector, Spot},
 };
 use orchestrator::catalog::Kind;
@@ -12,9 +12,10 @@ use proto::{
     money::Money,
     order::v1::{Order, SetPriceRequest, catalog_client::CatalogClient},
     risk::v1::DenyRequest,
-    saga::v1::{ResolveRequest, RetryRequest, Saga, SagaState},
+    saga::v1::{GetSagaRequest, ResolveRequest, RetryRequest, Saga, SagaState},
 };
 use tokio::sync::{Semaphore, watch};
+use tonic::Response;
 use types::SagaId;
 use uuid::Uuid;
 
@@ -126,7 +127,7 @@ impl Scene {
 
     /// Where it stands, for people.
     async fn told(&self, saga_id: &str) -> String {
-        let saga = self.world.saga(saga_id).await;
+        let saga = self.saga(saga_id).await;
         let steps = saga.steps.iter().map(|step| {
             format!(
                 "{} {} ({} attempts, {}, breaker {}) {}",
@@ -135,6 +136,15 @@ impl Scene {
         });
         let steps = steps.collect::<Vec<_>>().join("; ");
         format!("{} {}: {steps}", saga.state().as_str_name(), saga.reason)
+    }
+
+    /// The saga, however busy its orchestrator's database is.
+    pub(super) async fn saga(&self, saga_id: &str) -> Saga {
+        eventually_within(LIMIT, "a saga can be read", || async {
+            let request = GetSagaRequest { saga_id: saga_id.into() };
+            self.world.sagas().get_saga(request).await.ok().map(Response::into_inner)
+        })
+        .await
     }
 
     /// Asks until it is so of the saga.
@@ -146,7 +156,7 @@ impl Scene {
     ) -> Result<Saga, String> {
         let until = tokio::time::Instant::now() + LIMIT;
         loop {
-            let saga = self.world.saga(saga_id).await;
+            let saga = self.saga(saga_id).await;
             if is(&saga) {
                 return Ok(saga);
             }
@@ -154,7 +164,7 @@ impl Scene {
             if is_over {
                 return Err(format!("never {what}, but {}", self.told(saga_id).await));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -192,7 +202,7 @@ impl Scene {
     pub(super) async fn up_the_ladder(&self, saga_id: &str) {
         let mut connection = self.world.ground.database.connect().await;
         let until = tokio::time::Instant::now() + LIMIT;
-        while self.world.saga(saga_id).await.state() != SagaState::Parked {
+        while self.saga(saga_id).await.state() != SagaState::Parked {
             let is_over = tokio::time::Instant::now() > until;
             assert!(!is_over, "never parked, but {}", self.told(saga_id).await);
             let update = sqlx::query(
