@@ -1,0 +1,159 @@
+//! `cargo run --release -p bench -- …`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use bench::{
+    load::{Load, Pace},
+    mix::{Mix, Spread},
+    plan,
+    report::Comparison,
+    subject,
+};
+use clap::{Args, Parser, Subcommand};
+
+/// How fast Amends is, beside code that has no orchestrator.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    after_help = "Examples:
+  cargo build --release -p amends && cargo run --release -p bench -- compare
+  cargo run --release -p bench -- embedded --in-flight 1 --seconds 10
+  cargo run --release -p bench -- embedded --rate 500 --mix declined
+  cargo run --release -p bench -- embedded --spread hot -- --lease 5s"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Amends and the baseline in turn, and the ratio of their medians
+    Compare {
+        #[command(flatten)]
+        one: One,
+        /// How often each
+        #[arg(long, default_value_t = 3, value_name = "N")]
+        times: usize,
+        /// Orders of the baseline in flight, where it is at its best
+        #[arg(long, default_value_t = 64, value_name = "N")]
+        baseline_in_flight: usize,
+    },
+    /// `amends up` alone
+    Embedded {
+        #[command(flatten)]
+        one: One,
+    },
+    /// The hand-written baseline alone
+    Baseline {
+        #[command(flatten)]
+        one: One,
+    },
+}
+
+#[derive(Debug, Args)]
+struct One {
+    /// Closed loop: so many orders in flight
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    in_flight: usize,
+    /// Open loop instead: so many orders due per second
+    #[arg(long, value_name = "N", conflicts_with = "in_flight")]
+    rate: Option<f64>,
+    /// How long is measured, in seconds
+    #[arg(long, default_value_t = 10.0, value_name = "S")]
+    seconds: f64,
+    /// How long it warms up before, in seconds
+    #[arg(long, default_value_t = 4.0, value_name = "S")]
+    warm_up: f64,
+    /// Which orders
+    #[arg(long, value_enum, default_value = "standard")]
+    mix: Mix,
+    /// How they spread over goods and merchants: uniform, hot, zipf:1.0
+    #[arg(long, default_value = "uniform")]
+    spread: Spread,
+    /// Draws the orders
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// The program [default: `amends` beside this one]
+    #[arg(long, value_name = "FILE")]
+    amends: Option<PathBuf>,
+    /// Where the figures go, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Flags for `amends up`, behind `--`
+    #[arg(last = true)]
+    flags: Vec<String>,
+}
+
+impl One {
+    fn load(&self) -> anyhow::Result<Load> {
+        anyhow::ensure!((0.5..=3600.0).contains(&self.seconds), "--seconds: 0.5 to 3600");
+        anyhow::ensure!((0.0..=600.0).contains(&self.warm_up), "--warm-up: 0 to 600");
+        anyhow::ensure!(self.rate.is_none_or(|rate| (0.1..=1e6).contains(&rate)), "--rate: 0.1 to 1000000");
+        Ok(Load {
+            pace: self.rate.map_or(Pace::Closed(self.in_flight), Pace::Open),
+            mix: self.mix,
+            spread: self.spread,
+            warm_up: Duration::from_secs_f64(self.warm_up),
+            time: Duration::from_secs_f64(self.seconds),
+            seed: self.seed,
+        })
+    }
+
+    fn write(&self, figures: &impl serde::Serialize) -> anyhow::Result<()> {
+        if let Some(file) = &self.json {
+            std::fs::write(file, serde_json::to_string_pretty(figures)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: its figures say nothing (cargo run --release -p bench)");
+    }
+    match cli.command {
+        Command::Compare { one, times, baseline_in_flight } => {
+            let load = one.load()?;
+            let of_baseline = Load { pace: Pace::Closed(baseline_in_flight), ..load };
+            let program = subject::program(one.amends.clone())?;
+            let (baseline, amends) =
+                plan::compare(&program, (of_baseline, load), &one.flags, times, |line| eprintln!("{line}"))
+                    .await?;
+            let comparison = Comparison::of(baseline, amends);
+            println!("{}", comparison.machine);
+            for (name, summary) in [("baseline", &comparison.baseline), ("embedded", &comparison.amends)] {
+                let ((least, middle, most), p50, p99) =
+                    (summary.per_second, summary.p50_ms.1, summary.p99_ms.1);
+                println!(
+                    "{name}  {middle:>7.0}/s ({least:.0} to {most:.0})  p50 {p50:.1} ms  p99 {p99:.1} ms"
+                );
+            }
+            println!("ratio     {:.2}", comparison.ratio);
+            one.write(&comparison)
+        }
+        Command::Embedded { one } => {
+            let figures =
+                plan::embedded(&subject::program(one.amends.clone())?, one.load()?, &one.flags).await?;
+            println!("{}\n{}", figures.server, figures.line());
+            one.write(&figures)
+        }
+        Command::Baseline { one } => {
+            let figures = plan::baseline(&subject::program(one.amends.clone())?, one.load()?).await?;
+            println!("{}\n{}", figures.server, figures.line());
+            one.write(&figures)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A run: the subject is started, loaded, judged and stopped; and the comparison, which does it in turn with the baseline.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context as _, ensure};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::{
+    baseline::Baseline,
+    load::{self, Load, Measured, Subject},
+    meter::{Meter, Pids},
+    report::{Figures, Summary},
+    store,
+    subject::{self, Doors, Embedded},
+};
+
+/// Flags for `amends up` that leave nothing but the machine to limit it.
+const UNLIMITED: [&str; 4] = ["--merchant-orders-per-second", "0", "--max-in-flight", "200000"];
+
+/// One run of Amends, embedded.
+///
+/// # Errors
+/// When it cannot be run, or is void: a violation, a wrong end, a database that is not durable.
+pub async fn embedded(program: &Path, load: Load, flags: &[String]) -> anyhow::Result<Figures> {
+    let flags: Vec<String> =
+        UNLIMITED.iter().map(|&flag| flag.to_owned()).chain(flags.iter().cloned()).collect();
+    let subject = Embedded::start(program, &flags).await?;
+    let figures = measure_embedded(&subject, load).await;
+    let audit = subject.audit().await?;
+    subject.stop().await?;
+    let figures = figures?;
+    ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());
+    Ok(figures)
+}
+
+async fn measure_embedded(subject: &Embedded, load: Load) -> anyhow::Result<Figures> {
+    let doors = Doors::at(std::slice::from_ref(&subject.address))?;
+    let callee = chassis::grpc::remote(&format!("http://{}", subject.address))?;
+    subject::furnish(&callee, &callee).await?;
+    subject::greet(&doors).await?;
+    measure(Arc::new(doors), &subject.postgres, subject.pids()?, load).await
+}
+
+/// One run of the baseline, on a Postgres as `amends up` makes it.
+///
+/// # Errors
+/// As [`embedded`].
+pub async fn baseline(program: &Path, load: Load) -> anyhow::Result<Figures> {
+    // The same server with the same settings; the Amends on it does nothing meanwhile.
+    let host = Embedded::start(program, &[]).await?;
+    let pids = Pids { subject: None, ..host.pids()? };
+    let baseline = Arc::new(Baseline::new(&host.postgres).await?);
+    let figures = measure(Arc::clone(&baseline), &host.postgres, pids, load).await;
+    let wrong = baseline.audit().await?;
+    baseline.pool().close().await;
+    host.stop().await?;
+    let figures = figures?;
+    ensure!(wrong.is_none(), "the run is void, the baseline does not add up: {}", wrong.unwrap_or_default());
+    Ok(figures)
+}
+
+async fn measure<S: Subject>(
+    subject: Arc<S>,
+    postgres: &str,
+    pids: Pids,
+    load: Load,
+) -> anyhow::Result<Figures> {
+    let mut connection = PgConnection::connect(postgres).await.context("its Postgres")?;
+    let undurable = store::undurable(&mut connection).await?;
+    ensure!(undurable.is_empty(), "no figure without durability: {}", undurable.join(", "));
+    let server = store::describe(&mut connection).await?;
+    let meter = Meter::new(postgres, pids);
+    let (mut before, mut after) = (None, None);
+    let measured = load::put(
+        subject,
+        load,
+        async || {
+            // The rows of the warm-up are there: from here plans are those of tables in use.
+            let analyzed = store::analyze(&mut connection).await;
+            before = Some(match analyzed {
+                Ok(()) => meter.read().await,
+                Err(error) => Err(error.into()),
+            });
+        },
+        async || after = Some(meter.read().await),
+    )
+    .await;
+    let before = before.context("the measurement did not begin")??;
+    let after = after.context("the measurement did not end")??;
+    ensure!(
+        measured.wrong == 0,
+        "the run is void, {} orders came to a wrong end; the first: {}",
+        measured.wrong,
+        measured.first_wrong.unwrap_or_default()
+    );
+    let cost = meter.cost(&before, &after, measured.answered);
+    Ok(figures(&load, &measured, cost, server))
+}
+
+fn figures(load: &Load, measured: &Measured, cost: crate::meter::Cost, server: String) -> Figures {
+    let at = |quantile: f64| measured.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    Figures {
+        pace: match load.pace {
+            load::Pace::Closed(places) => format!("closed, {places} in flight"),
+            load::Pace::Open(rate) => format!("open, {rate:.0} due per second"),
+        },
+        mix: load.mix,
+        spread: load.spread,
+        seconds: measured.seconds,
+        orders: measured.answered,
+        per_second: measured.rate(),
+        p50_ms: at(0.5),
+        p99_ms: at(0.99),
+        p999_ms: at(0.999),
+        longest_ms: measured.latency.max() as f64 / 1000.0,
+        shed: measured.shed,
+        dropped: measured.dropped,
+        cost,
+        server,
+    }
+}
+
+/// Baseline and Amends in turn, `times` each.
+///
+/// # Errors
+/// When a run is void.
+pub async fn compare(
+    program: &Path,
+    loads: (Load, Load),
+    flags: &[String],
+    times: usize,
+    say: impl Fn(&str),
+) -> anyhow::Result<(Summary, Summary)> {
+    let (mut of_baseline, mut of_amends) = (Vec::new(), Vec::new());
+    for n in 1..=times.max(1) {
+        let figures = baseline(program, loads.0).await?;
+        say(&format!("{n} of {times}  baseline  {}", figures.line()));
+        of_baseline.push(figures);
+        let figures = embedded(program, loads.1, flags).await?;
+        say(&format!("{n} of {times}  embedded  {}", figures.line()));
+        of_amends.push(figures);
+    }
+    Ok((Summary::of(of_baseline), Summary::of(of_amends)))
+}

@@ -1,0 +1,66 @@
+//! What Postgres says of itself: whether it is durable, and what it has done.
+
+use sqlx::{PgConnection, Row as _};
+
+/// Counters of a server since it started. Statistics of sessions lag by up to a second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: i64,
+    pub(crate) inserted: i64,
+    pub(crate) updated: i64,
+    pub(crate) deleted: i64,
+    pub(crate) wal_bytes: i64,
+    pub(crate) wal_records: i64,
+}
+
+/// Over all databases of the server; template and maintenance databases do nothing meanwhile.
+pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Counters> {
+    let row = sqlx::query(
+        "select sum(d.xact_commit)::bigint, sum(d.tup_inserted)::bigint, sum(d.tup_updated)::bigint,
+                sum(d.tup_deleted)::bigint, (select wal_bytes::bigint from pg_stat_wal),
+                (select wal_records from pg_stat_wal)
+         from pg_stat_database d",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Counters {
+        commits: row.try_get(0)?,
+        inserted: row.try_get(1)?,
+        updated: row.try_get(2)?,
+        deleted: row.try_get(3)?,
+        wal_bytes: row.try_get(4)?,
+        wal_records: row.try_get(5)?,
+    })
+}
+
+/// Settings without which a commit is no promise, and that are not as they must be: `name = value`.
+pub(crate) async fn undurable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select name || ' = ' || setting from pg_settings
+         where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting not in ('on', 'remote_apply')
+         union all
+         select 'a database or role sets ' || configuration
+         from pg_db_role_setting, unnest(setconfig) as configuration
+         where configuration ~ '^(synchronous_commit|fsync|full_page_writes)=' and configuration !~ '=(on|remote_apply)$'",
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// `version()`, in short, and the settings that matter for speed.
+pub(crate) async fn describe(connection: &mut PgConnection) -> sqlx::Result<String> {
+    sqlx::query_scalar(
+        "select 'PostgreSQL ' || current_setting('server_version') || ', shared_buffers '
+             || current_setting('shared_buffers') || ', fsync ' || current_setting('fsync')
+             || ', synchronous_commit ' || current_setting('synchronous_commit')
+             || ', full_page_writes ' || current_setting('full_page_writes')",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// So that plans are not those of empty tables.
+pub(crate) async fn analyze(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("analyze").execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Amends as it is run: the program itself, behind its public door.
+//!
+//! *Embedded*: `amends up` on a private Postgres of its own, started and stopped here. *There*: whatever serves already at
+//! an address, such as `cargo xtask stack`; then only what can be seen from outside is measured.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use chassis::grpc::{self, Callee};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use proto::{
+    inventory::v1::{RestockRequest, inventory_client::InventoryClient},
+    money::Money,
+    order::v1::{SetPriceRequest, catalog_client::CatalogClient, orders_client::OrdersClient},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+use tonic::Code;
+
+use crate::{
+    load::{Outcome, Subject},
+    mix::{self, Drawn},
+};
+
+/// HTTP/2 connections of the load: one alone would be what is measured.
+const CONNECTIONS: usize = 4;
+/// A first start makes a cluster.
+const PATIENCE: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(40);
+
+/// Where orders are sent.
+#[derive(Clone)]
+pub struct Doors {
+    callees: Vec<Callee>,
+    next: std::sync::Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doors").field("connections", &self.callees.len()).finish_non_exhaustive()
+    }
+}
+
+impl Doors {
+    /// # Errors
+    /// When an address is not one.
+    pub fn at(addresses: &[String]) -> anyhow::Result<Self> {
+        ensure!(!addresses.is_empty(), "no address to send orders to");
+        let connections = CONNECTIONS.max(addresses.len());
+        let callees = (0..connections)
+            .map(|n| {
+                let address = &addresses[n % addresses.len()];
+                let url = if address.contains("://") { address.clone() } else { format!("http://{address}") };
+                grpc::remote(&url).with_context(|| format!("`{address}` is not an address"))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self { callees, next: std::sync::Arc::default() })
+    }
+
+    fn callee(&self) -> Callee {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        self.callees[at % self.callees.len()].clone()
+    }
+}
+
+impl Subject for Doors {
+    async fn order(&self, order: Drawn) -> Outcome {
+        let request = order.request(chassis::clock::new_uuid().to_string());
+        match OrdersClient::new(self.callee()).create_order(request).await {
+            Ok(answer) if order.due.is_met_by(answer.get_ref()) => Outcome::Met,
+            Ok(answer) => {
+                let order_is = answer.into_inner();
+                Outcome::Wrong(format!(
+                    "{:?} {} instead of {:?}",
+                    order_is.status(),
+                    order_is.status_reason,
+                    order.due
+                ))
+            }
+            Err(status) if status.code() == Code::ResourceExhausted => Outcome::Shed,
+            Err(status) => Outcome::Wrong(format!("{:?}: {}", status.code(), status.message())),
+        }
+    }
+}
+
+/// Prices and stock, by the doors of order-svc and inventory-svc. May be done again.
+///
+/// # Errors
+/// What a service says.
+pub async fn furnish(catalog: &Callee, inventory: &Callee) -> anyhow::Result<()> {
+    let goods = (0..mix::GOODS).map(|n| (mix::sku(n), mix::STOCK)).chain([(mix::SCARCE.to_owned(), 0)]);
+    stream::iter(goods.map(Ok::<_, anyhow::Error>))
+        .try_for_each_concurrent(32, |(sku, quantity)| async move {
+            let unit_price = Some(Money { minor_units: mix::PRICE, currency_code: "EUR".into() });
+            let price = SetPriceRequest { sku: sku.clone(), title: sku.clone(), unit_price };
+            CatalogClient::new(catalog.clone()).set_price(price).await?;
+            if quantity > 0 {
+                let request_id = format!("bench-{sku}");
+                let restock = RestockRequest { request_id, sku, quantity };
+                InventoryClient::new(inventory.clone()).restock(restock).await?;
+            }
+            Ok(())
+        })
+        .await
+        .context("the goods of the benchmark cannot be put on sale")
+}
+
+/// A running `amends up`.
+#[derive(Debug)]
+pub struct Embedded {
+    child: Child,
+    program: PathBuf,
+    data: tempfile::TempDir,
+    /// gRPC.
+    pub address: String,
+    /// The owner's URL of its Postgres.
+    pub postgres: String,
+}
+
+impl Embedded {
+    /// Starts it on an empty data folder, with these flags on top.
+    ///
+    /// # Errors
+    /// When it does not say that it is ready; with what it said.
+    pub async fn start(program: &Path, flags: &[String]) -> anyhow::Result<Self> {
+        let data = tempfile::Builder::new().prefix("amends-bench-").tempdir()?;
+        open_to_all(data.path())?;
+        let folder = data.path().join("data");
+        let mut command = Command::new(program);
+        command.args(["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(&folder).args(flags);
+        command.env("AMENDS_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        let mut child =
+            command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
+        let stderr = child.stderr.take().context("its standard error is piped")?;
+        let ready = tokio::time::timeout(PATIENCE, wait_until_ready(stderr)).await;
+        let ready = ready.context("amends up is not ready after two minutes")??;
+        let of = |key: &str| {
+            let found = ready.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+            found.map(str::to_owned).with_context(|| format!("the line `ready` names no {key}: {ready}"))
+        };
+        let (address, postgres) = (of("grpc")?, of("postgres")?);
+        Ok(Self { child, program: program.to_owned(), data, address, postgres })
+    }
+
+    /// Its process, and its postmaster.
+    pub(crate) fn pids(&self) -> anyhow::Result<crate::meter::Pids> {
+        let file = self.data.path().join("data/postgres/data/postmaster.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
+        let postmaster = text.lines().next().and_then(|line| line.trim().parse().ok());
+        Ok(crate::meter::Pids {
+            subject: self.child.id(),
+            postmaster: postmaster.context("postmaster.pid names no process")?,
+        })
+    }
+
+    /// The auditor's report: none when it found nothing.
+    ///
+    /// # Errors
+    /// When it cannot look.
+    pub async fn audit(&self) -> anyhow::Result<Option<String>> {
+        // What was on its way when the load ended may still be: it is judged by what it says in the end.
+        let mut said = String::new();
+        for _ in 0..20 {
+            let mut audit = Command::new(&self.program);
+            audit.args(["audit", "--quiescent", "--data-dir"]).arg(self.data.path().join("data"));
+            let output = audit.stdin(Stdio::null()).output().await?;
+            match output.status.code() {
+                Some(0) => return Ok(None),
+                Some(1) => said = String::from_utf8_lossy(&output.stdout).into_owned(),
+                _ => bail!("amends audit: {}", String::from_utf8_lossy(&output.stderr)),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(Some(said))
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it does not end within its grace.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) =
+            self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let ended = tokio::time::timeout(GRACE, self.child.wait()).await;
+        let status = ended.context("amends up does not stop")??;
+        ensure!(status.success(), "amends up ended with {status}");
+        Ok(())
+    }
+}
+
+/// Its Postgres may run as another user.
+fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+/// The rest of its line `ready`; afterwards its warnings go to our standard error.
+async fn wait_until_ready(stderr: tokio::process::ChildStderr) -> anyhow::Result<String> {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut said = Vec::new();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(rest) = line.strip_prefix("ready ") {
+            let rest = rest.to_owned();
+            forward(lines);
+            return Ok(rest);
+        }
+        said.push(line);
+    }
+    bail!("amends up does not start:\n{}", said.join("\n"))
+}
+
+/// Reads on, or the process would block on a full pipe.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "it ends with the process whose pipe it reads"
+)]
+fn forward(mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) {
+    tokio::spawn(async move {
+        let mut told = 0;
+        while let Ok(Some(line)) = lines.next_line().await {
+            if (line.contains("WARN") || line.contains("ERROR")) && told < 20 {
+                told += 1;
+                eprintln!("amends up: {line}");
+            }
+        }
+    });
+}
+
+/// The program beside this one, unless another was named.
+///
+/// # Errors
+/// When it is not there, with what to do.
+pub fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let path = match named {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("amends"),
+    };
+    ensure!(
+        path.exists(),
+        "{} is not there: `cargo build --release -p amends` makes it, --amends names another",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Connects once over each connection, so that none does in the measurement.
+///
+/// # Errors
+/// When nobody serves there.
+pub async fn greet(doors: &Doors) -> anyhow::Result<()> {
+    stream::iter(&doors.callees)
+        .map(Ok)
+        .try_for_each(|callee| async move {
+            let request = proto::order::v1::ListOrdersRequest { page_size: 1, ..Default::default() };
+            OrdersClient::new(callee.clone()).list_orders(request).await.map(|_| ())
+        })
+        .await
+        .context("nobody serves orders there")
+}
