@@ -29,6 +29,8 @@ struct Stored {
     accounts: BTreeMap<String, i64>,
     letters: Vec<(String, String)>,
     events: Vec<serde_json::Value>,
+    /// Of each commit: another one means that it was loaded by another owner, or by this one again.
+    epochs: Vec<i64>,
 }
 
 /// Judges every cell that was played to its end, then everything.
@@ -180,12 +182,14 @@ async fn sagas(connection: &mut PgConnection, all: &mut All) {
         let metadata = serde_json::from_str(&metadata).unwrap();
         all.insert(id, Stored { state, status: (status, reason), metadata, total, ..Stored::default() });
     }
-    let query = "select saga_id, events from orchestrator.journal order by saga_id, version";
-    let rows: Vec<(Uuid, String)> = sqlx::query_as(query).fetch_all(&mut *connection).await.unwrap();
-    for (id, events) in rows {
+    let query = "select saga_id, epoch, events from orchestrator.journal order by saga_id, version";
+    let rows: Vec<(Uuid, i64, String)> = sqlx::query_as(query).fetch_all(&mut *connection).await.unwrap();
+    for (id, epoch, events) in rows {
         let events: Vec<serde_json::Value> = serde_json::from_str(&events).unwrap();
         // The first says everything that the order is about.
-        all.entry(id).or_default().events.extend(events.into_iter().filter(|e| e["event"] != "Started"));
+        let stored = all.entry(id).or_default();
+        stored.epochs.push(epoch);
+        stored.events.extend(events.into_iter().filter(|e| e["event"] != "Started"));
     }
     let query = "select order_id, template, state from notifications.delivery";
     let rows: Vec<(Uuid, String, String)> = sqlx::query_as(query).fetch_all(connection).await.unwrap();
