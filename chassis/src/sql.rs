@@ -138,9 +138,10 @@ fn after(point: Option<&Point>, touched: bool) {
 /// What a statement writes, as in `insert orchestrator.journal`: the first table that it adds rows to, else the first that
 /// it changes. None when it only reads.
 fn written(sql: &str) -> Option<String> {
-    let verbs = [("insert into ", "insert"), ("delete from ", "delete"), ("update ", "update")];
-    verbs.into_iter().find_map(|(words, verb)| {
-        let mut places = sql.match_indices(words).filter_map(|(at, _)| {
+    let verbs = [("insert", " into "), ("delete", " from "), ("update", " ")];
+    verbs.into_iter().find_map(|(verb, rest)| {
+        let words = [verb, rest].concat();
+        let mut places = sql.match_indices(&words).filter_map(|(at, _)| {
             sql[at + words.len()..].split(|c: char| c.is_whitespace() || c == '(').next()
         });
         // Tables have a schema everywhere; what follows in `for update skip locked` has none.

@@ -1,12 +1,13 @@
 //! A world: databases, a bus, six participants and one or more orchestrators, all private.
 
+mod ground;
+
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use chassis::{
-    bus::{Bus, amqp, local::LocalBus},
+    bus::local::LocalBus,
     grpc::{self, Callee},
-    stop::Stop,
-    testbed::{TestDatabase, variable},
+    testbed::TestDatabase,
 };
 use orchestrator::Callees;
 use proto::{
@@ -27,11 +28,13 @@ use uuid::Uuid;
 
 use crate::{
     Spec, eventually, eventually_within,
-    faults::{FaultyBus, Injector, guard},
-    meddle::{DoubledBus, HangingBus, Meddling, Record, meddle},
+    faults::{Injector, guard},
+    meddle::{Meddling, Record, meddle},
     node::{self, Kind, Node},
     proxy::Proxy,
 };
+
+pub use self::ground::Ground;
 
 /// Which bus a world has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,49 +43,6 @@ pub enum BusKind {
     Local,
     /// RabbitMQ.
     Amqp,
-}
-
-/// Everything that is not a service.
-pub struct Ground {
-    pub database: TestDatabase,
-    pub settings: amends::stack::Settings,
-    /// In front of the orchestrators' database, if there is one.
-    pub proxy: Option<Proxy>,
-    pub(crate) orchestrator_url: String,
-    local: Arc<LocalBus>,
-    amqp: Option<String>,
-    doubled: bool,
-    hanging: Option<Record>,
-    injector: Option<Injector>,
-}
-
-impl Ground {
-    /// The prefix of this world's names on the broker.
-    #[must_use]
-    pub fn amqp_prefix(&self) -> Option<&str> {
-        self.amqp.as_deref()
-    }
-
-    /// The bus, as a process of its own would open it.
-    pub async fn bus(&self, stop: &Stop) -> Arc<dyn Bus> {
-        let bus: Arc<dyn Bus> = match &self.amqp {
-            None => Arc::clone(&self.local) as Arc<dyn Bus>,
-            Some(prefix) => {
-                let url = variable("AMENDS_TEST_AMQP_URL");
-                let bus = amqp::AmqpBus::connect(&url, prefix, amends::stack::queues(), stop);
-                Arc::new(bus.await.unwrap())
-            }
-        };
-        let bus: Arc<dyn Bus> = match (&self.hanging, self.doubled) {
-            (Some(record), _) => Arc::new(HangingBus(bus, record.clone())),
-            (None, true) => Arc::new(DoubledBus(bus)),
-            (None, false) => bus,
-        };
-        match &self.injector {
-            Some(injector) => Arc::new(FaultyBus { bus, injector: injector.clone() }),
-            None => bus,
-        }
-    }
 }
 
 /// A world in the making.

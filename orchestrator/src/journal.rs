@@ -4,9 +4,10 @@
 //! share and in shard order, then compares and sets the saga's version; journal, projection, outbox and signals are
 //! written from the result. A saga whose shard was lost, or whose version moved, is missing there: it alone is dropped
 //! and loaded again. After an error nothing is known: the rows are read again by (saga, version, commit id), and what
-//! did not land is written again.
+//! did not land is written again. Read next: `journal/stored.rs`.
 
 mod seeded;
+mod stored;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,6 +24,8 @@ use sqlx::{PgConnection, PgPool};
 use tokio::sync::mpsc;
 use types::SagaId;
 use uuid::Uuid;
+
+pub use self::stored::{Stored, load, open_sagas};
 
 use crate::{catalog::Projection, metrics, saga::Event};
 
@@ -100,61 +103,6 @@ impl AfterDoubt {
     }
 }
 
-/// A saga as it is stored.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// Which.
-    pub saga: SagaId,
-    /// Its shard.
-    pub shard: i16,
-    /// Its kind.
-    pub kind: String,
-    /// Its definition's version.
-    pub definition_version: i32,
-    /// Its definition's hash.
-    pub definition_hash: i64,
-    /// Its version.
-    pub version: i64,
-    /// The epoch of its last commit.
-    pub epoch: i64,
-    /// When it started.
-    pub create_time: DateTime<Utc>,
-    /// Its whole journal, in order; none of it where this build cannot read all of it.
-    pub events: Vec<Recorded>,
-    /// Why not: most likely a newer build wrote it.
-    pub unreadable: Option<String>,
-}
-
-impl Stored {
-    /// Takes the next row of its journal.
-    fn read(&mut self, events: &str) {
-        match serde_json::from_str::<Vec<Recorded>>(events) {
-            Ok(events) if self.unreadable.is_none() => self.events.extend(events),
-            Ok(_) => {}
-            Err(error) => {
-                self.events.clear();
-                self.unreadable.get_or_insert_with(|| error.to_string());
-            }
-        }
-    }
-}
-
-/// A saga with one row of its journal.
-type LoadRow = (Uuid, i16, String, i32, i64, i64, i64, DateTime<Utc>, String);
-
-/// One statement, so one snapshot: a commit between two would show a version without its events. And no transaction:
-/// doors load, too, and a caller that hangs up drops its load wherever it waits.
-static LOAD: Statement<(Vec<Uuid>,), LoadRow> = Statement::new(
-    "select s.saga_id, s.shard_id, s.kind, s.definition_version, s.definition_hash, s.version, s.epoch, s.create_time, \
-       j.events \
-     from orchestrator.saga s join orchestrator.journal j on j.saga_id = s.saga_id \
-     where s.saga_id = any ($1) order by s.saga_id, j.version",
-);
-
-static OPEN_SAGAS: Statement<(Vec<i16>,), (Uuid, i16, String)> = Statement::new(
-    "select saga_id, shard_id, state from orchestrator.saga where shard_id = any ($1) and not ended",
-);
-
 static LANDED: Statement<(Vec<Uuid>,), (Uuid, i64, Uuid)> =
     Statement::new("select saga_id, version, commit_id from orchestrator.saga where saga_id = any ($1)");
 
@@ -229,8 +177,8 @@ type CommitParameters = (
 
 /// Every statement, for the SQL check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    let own: [&dyn Checked; 4] = [&LOAD, &OPEN_SAGAS, &LANDED, &COMMIT];
-    own.into_iter().chain(seeded::statements()).collect()
+    let own: [&dyn Checked; 2] = [&LANDED, &COMMIT];
+    own.into_iter().chain(stored::statements()).chain(seeded::statements()).collect()
 }
 
 /// The arrays of [`COMMIT`], by name.
@@ -353,51 +301,6 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
         seeded::skip_a_version(connection, won.iter().map(|(id,)| *id).collect()).await?;
     }
     Ok(won.into_iter().map(|(id,)| SagaId::from_uuid(id)).collect())
-}
-
-/// Loads sagas with their journals. Those that are not there are left out; one whose journal cannot be read stands in
-/// nobody's way.
-///
-/// # Errors
-/// What the database said.
-pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
-    let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
-    let mut all: Vec<Stored> = Vec::new();
-    for (id, shard, kind, definition_version, definition_hash, version, epoch, create_time, events) in
-        LOAD.all(connection, (ids,)).await?
-    {
-        let saga = SagaId::from_uuid(id);
-        if all.last().is_none_or(|last| last.saga != saga) {
-            all.push(Stored {
-                saga,
-                shard,
-                kind,
-                definition_version,
-                definition_hash,
-                version,
-                epoch,
-                create_time,
-                events: Vec::new(),
-                unreadable: None,
-            });
-        }
-        if let Some(last) = all.last_mut() {
-            last.read(&events);
-        }
-    }
-    Ok(all)
-}
-
-/// The sagas of these shards that are not at their end: id, shard, state.
-///
-/// # Errors
-/// What the database said.
-pub async fn open_sagas(
-    connection: &mut PgConnection,
-    shards: &[i16],
-) -> sqlx::Result<Vec<(SagaId, i16, String)>> {
-    let rows = OPEN_SAGAS.all(connection, (shards.to_vec(),)).await?;
-    Ok(rows.into_iter().map(|(id, shard, state)| (SagaId::from_uuid(id), shard, state)).collect())
 }
 
 /// Writes what queued while the last commit was in flight; with no added latency when idle.
