@@ -69,7 +69,7 @@ pub(crate) async fn bind(address: Option<SocketAddr>) -> TcpListener {
 
 async fn pool(ground: &Ground, schema: &database::Schema, stop: &Stop) -> PgPool {
     let options = database::Options {
-        url: ground.database.url(schema),
+        url: ground.url(schema).await,
         application: schema.role.to_owned(),
         connections: 4,
         allow_unsafe: false,

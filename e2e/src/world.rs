@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use chassis::{
     bus::{Bus, amqp, local::LocalBus},
+    database::Schema,
     grpc::{self, Callee},
     stop::Stop,
     testbed::{TestDatabase, variable},
@@ -26,7 +27,9 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
-    Spec, eventually, eventually_within,
+    Spec,
+    doors::drops::from_afar,
+    eventually, eventually_within,
     meddle::{DoubledBus, HangingBus, Meddling, Record, meddle},
     node::{self, Kind, Node},
 };
@@ -48,9 +51,16 @@ pub struct Ground {
     amqp: Option<String>,
     doubled: bool,
     hanging: Option<Record>,
+    far: bool,
 }
 
 impl Ground {
+    /// Where a service finds its database.
+    pub(crate) async fn url(&self, schema: &Schema) -> String {
+        let url = self.database.url(schema);
+        if self.far { from_afar(&url).await } else { url }
+    }
+
     /// The prefix of this world's names on the broker.
     #[must_use]
     pub fn amqp_prefix(&self) -> Option<&str> {
@@ -83,6 +93,7 @@ pub struct Builder {
     meddling: Option<(Meddling, Record)>,
     doubled: bool,
     hanging: Option<Record>,
+    far: bool,
 }
 
 impl Builder {
@@ -98,7 +109,7 @@ impl Builder {
         settings.orchestrator.answer_after = Duration::from_secs(10);
         let outbox = std::env::temp_dir().join(format!("amends-e2e-{}", Uuid::now_v7()));
         settings.notification.notification_outbox_dir = outbox;
-        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false, hanging: None }
+        Self { bus, orchestrators: 1, settings, meddling: None, doubled: false, hanging: None, far: false }
     }
 
     #[must_use]
@@ -118,6 +129,13 @@ impl Builder {
     #[must_use]
     pub const fn doubled(mut self) -> Self {
         self.doubled = true;
+        self
+    }
+
+    /// Its databases are far away: whoever asks one waits.
+    #[must_use]
+    pub const fn far(mut self) -> Self {
+        self.far = true;
         self
     }
 
@@ -144,6 +162,7 @@ impl Builder {
             amqp,
             doubled: self.doubled,
             hanging: self.hanging,
+            far: self.far,
         };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {
