@@ -69,7 +69,7 @@ pub(crate) async fn bind(address: Option<SocketAddr>) -> TcpListener {
 }
 
 async fn pool(ground: &Ground, schema: &database::Schema, stop: &Stop) -> PgPool {
-    pool_at(ground.database.url(schema), schema, stop).await
+    pool_at(ground.url(schema).await, schema, stop).await
 }
 
 async fn pool_at(url: String, schema: &database::Schema, stop: &Stop) -> PgPool {
@@ -177,7 +177,7 @@ pub(crate) async fn start_orchestrator(
     let stop = Stop::new();
     let listener = bind(None).await;
     let bus: Arc<dyn Bus> = ground.bus(&stop).await;
-    let pool = pool_at(ground.orchestrator_url.clone(), &orchestrator::SCHEMA, &stop).await;
+    let pool = pool_at(ground.orchestrators_url().await, &orchestrator::SCHEMA, &stop).await;
     let wiring = orchestrator::Wiring {
         pool: pool.clone(),
         bus,

@@ -55,6 +55,7 @@ pub struct Builder {
     doubled: bool,
     behind_a_proxy: bool,
     hanging: Option<Record>,
+    far: bool,
 }
 
 impl Builder {
@@ -80,6 +81,7 @@ impl Builder {
             doubled: false,
             behind_a_proxy: false,
             hanging: None,
+            far: false,
         }
     }
 
@@ -117,6 +119,13 @@ impl Builder {
         self
     }
 
+    /// Its databases are far away: whoever asks one waits.
+    #[must_use]
+    pub const fn far(mut self) -> Self {
+        self.far = true;
+        self
+    }
+
     /// Whoever hands a message over hangs up once before it is handled to its end.
     #[must_use]
     pub fn hanging(mut self, record: &Record) -> Self {
@@ -149,6 +158,7 @@ impl Builder {
             doubled: self.doubled,
             hanging: self.hanging,
             injector: self.injector,
+            far: self.far,
         };
         let mut nodes = HashMap::new();
         for kind in Kind::ALL {

@@ -220,6 +220,7 @@ fn strings(name: &str, now: &str) -> Vec<(&'static str, String)> {
         let (prefix, rest) = now.split_once('_').unwrap();
         all.extend([
             ("another kind", format!("who_{rest}")),
+            ("a long prefix that is not ASCII", format!("{}_{rest}", "é".repeat(40))),
             ("no prefix", rest.to_owned()),
             ("one character less", now[..now.len() - 1].to_owned()),
             ("one character more", format!("{now}0")),

@@ -23,6 +23,8 @@ pub struct Shop {
     pub payment_id: String,
     /// A letter about it.
     pub delivery_id: String,
+    /// An order that is not at its end: it waits for a person.
+    pub waiting_id: String,
 }
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -40,7 +42,14 @@ impl Shop {
         })
         .await;
         let payment_id = world.attempt(&completed.saga_id).await.payment_id;
-        Self { order_id: completed.order_id, saga_id: completed.saga_id, payment_id, delivery_id }
+        let waiting: SagaId = under_review(world).await.parse().unwrap();
+        Self {
+            order_id: completed.order_id,
+            saga_id: completed.saga_id,
+            payment_id,
+            delivery_id,
+            waiting_id: waiting.order().to_string(),
+        }
     }
 
     /// A good request for this method. What it needs is brought about first.
@@ -101,7 +110,8 @@ impl Shop {
                 ..Spec::of(1).request()
             }
             .encode_to_vec(),
-            "Orders/GetOrder" => order::GetOrderRequest { order_id }.encode_to_vec(),
+            // An end may come from a cache.
+            "Orders/GetOrder" => order::GetOrderRequest { order_id: self.waiting_id.clone() }.encode_to_vec(),
             "Orders/ListOrders" => order::ListOrdersRequest {
                 page_size: 10,
                 page_token: String::new(),

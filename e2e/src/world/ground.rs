@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use chassis::{
     bus::{Bus, amqp, local::LocalBus},
+    database::Schema,
     stop::Stop,
     testbed::{TestDatabase, variable},
 };
 
 use crate::{
+    doors::drops::from_afar,
     faults::{FaultyBus, Injector},
     meddle::{DoubledBus, HangingBus, Record},
     proxy::Proxy,
@@ -20,15 +22,27 @@ pub struct Ground {
     pub settings: amends::stack::Settings,
     /// In front of the orchestrators' database, if there is one.
     pub proxy: Option<Proxy>,
-    pub(crate) orchestrator_url: String,
+    pub(super) orchestrator_url: String,
     pub(super) local: Arc<LocalBus>,
     pub(super) amqp: Option<String>,
     pub(super) doubled: bool,
     pub(super) hanging: Option<Record>,
+    pub(super) far: bool,
     pub(super) injector: Option<Injector>,
 }
 
 impl Ground {
+    /// Where a service finds its database.
+    pub(crate) async fn url(&self, schema: &Schema) -> String {
+        let url = self.database.url(schema);
+        if self.far { from_afar(&url).await } else { url }
+    }
+
+    /// Where an orchestrator finds its own: behind the proxy, if there is one.
+    pub(crate) async fn orchestrators_url(&self) -> String {
+        if self.far { self.url(&orchestrator::SCHEMA).await } else { self.orchestrator_url.clone() }
+    }
+
     /// The prefix of this world's names on the broker.
     #[must_use]
     pub fn amqp_prefix(&self) -> Option<&str> {

@@ -84,35 +84,6 @@ fn command(service: &'static str, method: &str, kind: &'static str, queue: &'sta
 
 fn targets() -> Vec<Target> {
     let saga = SagaId::from_uuid(chassis::clock::new_uuid());
-    let money = Some(proto::money::Money { minor_units: 1200, currency_code: "EUR".into() });
-    let changed = OrderChanged {
-        order_id: saga.order().to_string(),
-        saga_id: saga.to_string(),
-        status: proto::order::v1::OrderStatus::Completed.into(),
-        customer_id: "c_1".into(),
-        merchant_id: "m_1".into(),
-        total: money.clone(),
-        version: 3,
-        ..OrderChanged::default()
-    };
-    let refunded = PaymentRefunded {
-        payment_id: types::PaymentId::from_uuid(chassis::clock::new_uuid()).to_string(),
-        saga_id: saga.to_string(),
-        step: "charge".into(),
-        order_id: saga.order().to_string(),
-        merchant_id: "m_1".into(),
-        amount: money,
-        provider_reference: "p".into(),
-        refund_reference: "r".into(),
-    };
-    let answer = StepAnswer {
-        saga_id: saga.to_string(),
-        step: "reserve".into(),
-        outcome: Some(step_answer::Outcome::Done(Vec::new())),
-        ..StepAnswer::default()
-    };
-    let bad_money =
-        |units: i64, code: &str| Some(proto::money::Money { minor_units: units, currency_code: code.into() });
     vec![
         command("order", "OrderSteps/Cancel", "amends.order.v1.CancelItem", "order.commands"),
         command(
@@ -124,71 +95,105 @@ fn targets() -> Vec<Target> {
         command("payment", "PaymentSteps/Refund", "amends.payment.v1.RefundItem", "payment.commands"),
         command("ledger", "LedgerSteps/Reverse", "amends.ledger.v1.ReverseItem", "ledger.commands"),
         // A withdrawal has the header of the step it withdraws.
-        Target {
-            kind: "amends.risk.v1.WithdrawItem",
-            ..command("risk", "InventorySteps/Release", "amends.risk.v1.WithdrawItem", "risk.commands")
-        },
-        Target {
-            queue: "notification.events",
-            exchange: "amends.events",
-            routing_key: "order.completed",
-            kind: "amends.order.v1.OrderChanged",
-            nonsense: vec![
-                (
-                    "an order that is none",
-                    OrderChanged { order_id: "ord_1".into(), ..changed.clone() }.encode_to_vec(),
-                ),
-                (
-                    "no customer",
-                    OrderChanged { customer_id: String::new(), ..changed.clone() }.encode_to_vec(),
-                ),
-                ("no total", OrderChanged { total: None, ..changed.clone() }.encode_to_vec()),
-                (
-                    "no such currency",
-                    OrderChanged { total: bad_money(1, "ZZZ"), ..changed.clone() }.encode_to_vec(),
-                ),
-            ],
-            body: changed.encode_to_vec(),
-        },
-        Target {
-            queue: "ledger.events",
-            exchange: "amends.events",
-            routing_key: "payment.refunded",
-            kind: "amends.payment.v1.PaymentRefunded",
-            nonsense: vec![
-                ("no amount", PaymentRefunded { amount: None, ..refunded.clone() }.encode_to_vec()),
-                (
-                    "a negative amount",
-                    PaymentRefunded { amount: bad_money(-1, "EUR"), ..refunded.clone() }.encode_to_vec(),
-                ),
-                ("gold", PaymentRefunded { amount: bad_money(1, "XAU"), ..refunded.clone() }.encode_to_vec()),
-                (
-                    "no payment",
-                    PaymentRefunded { payment_id: "pay_".into(), ..refunded.clone() }.encode_to_vec(),
-                ),
-                ("no step", PaymentRefunded { step: String::new(), ..refunded.clone() }.encode_to_vec()),
-            ],
-            body: refunded.encode_to_vec(),
-        },
-        Target {
-            queue: "orchestrator.replies",
-            exchange: "amends.replies",
-            routing_key: "orchestrator",
-            kind: "amends.step.v1.StepAnswer",
-            nonsense: vec![
-                ("no outcome", StepAnswer { outcome: None, ..answer.clone() }.encode_to_vec()),
-                (
-                    "a saga that is none",
-                    StepAnswer { saga_id: "saga_".into(), ..answer.clone() }.encode_to_vec(),
-                ),
-                (
-                    "a step that is none",
-                    StepAnswer { step: "Reserve!".into(), ..answer.clone() }.encode_to_vec(),
-                ),
-            ],
-            body: answer.encode_to_vec(),
-        },
+        command("risk", "InventorySteps/Release", "amends.risk.v1.WithdrawItem", "risk.commands"),
+        order_events(saga),
+        refunds(saga),
+        answers(saga),
     ]
+}
+
+fn money(minor_units: i64, code: &str) -> Option<proto::money::Money> {
+    Some(proto::money::Money { minor_units, currency_code: code.into() })
+}
+
+fn order_events(saga: SagaId) -> Target {
+    let good = OrderChanged {
+        order_id: saga.order().to_string(),
+        saga_id: saga.to_string(),
+        status: proto::order::v1::OrderStatus::Completed.into(),
+        customer_id: "c_1".into(),
+        merchant_id: "m_1".into(),
+        total: money(1200, "EUR"),
+        version: 3,
+        ..OrderChanged::default()
+    };
+    let bad = |change: fn(&mut OrderChanged)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        bad.encode_to_vec()
+    };
+    Target {
+        queue: "notification.events",
+        exchange: "amends.events",
+        routing_key: "order.completed",
+        kind: "amends.order.v1.OrderChanged",
+        nonsense: vec![
+            ("an order that is none", bad(|e| e.order_id = "ord_1".into())),
+            ("a long prefix that is not ASCII", bad(|e| e.order_id = format!("{}_1", "é".repeat(40)))),
+            ("no customer", bad(|e| e.customer_id.clear())),
+            ("no total", bad(|e| e.total = None)),
+            ("no such currency", bad(|e| e.total = money(1, "ZZZ"))),
+        ],
+        body: good.encode_to_vec(),
+    }
+}
+
+fn refunds(saga: SagaId) -> Target {
+    let good = PaymentRefunded {
+        payment_id: types::PaymentId::from_uuid(chassis::clock::new_uuid()).to_string(),
+        saga_id: saga.to_string(),
+        step: "charge".into(),
+        order_id: saga.order().to_string(),
+        merchant_id: "m_1".into(),
+        amount: money(1200, "EUR"),
+        provider_reference: "p".into(),
+        refund_reference: "r".into(),
+    };
+    let bad = |change: fn(&mut PaymentRefunded)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        bad.encode_to_vec()
+    };
+    Target {
+        queue: "ledger.events",
+        exchange: "amends.events",
+        routing_key: "payment.refunded",
+        kind: "amends.payment.v1.PaymentRefunded",
+        nonsense: vec![
+            ("no amount", bad(|e| e.amount = None)),
+            ("a negative amount", bad(|e| e.amount = money(-1, "EUR"))),
+            ("gold", bad(|e| e.amount = money(1, "XAU"))),
+            ("no payment", bad(|e| e.payment_id = "pay_".into())),
+            ("no step", bad(|e| e.step.clear())),
+        ],
+        body: good.encode_to_vec(),
+    }
+}
+
+fn answers(saga: SagaId) -> Target {
+    let good = StepAnswer {
+        saga_id: saga.to_string(),
+        step: "reserve".into(),
+        outcome: Some(step_answer::Outcome::Done(Vec::new())),
+        ..StepAnswer::default()
+    };
+    let bad = |change: fn(&mut StepAnswer)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        bad.encode_to_vec()
+    };
+    Target {
+        queue: "orchestrator.replies",
+        exchange: "amends.replies",
+        routing_key: "orchestrator",
+        kind: "amends.step.v1.StepAnswer",
+        nonsense: vec![
+            ("no outcome", bad(|a| a.outcome = None)),
+            ("a saga that is none", bad(|a| a.saga_id = "saga_".into())),
+            ("a step that is none", bad(|a| a.step = "Reserve!".into())),
+        ],
+        body: good.encode_to_vec(),
+    }
 }
 
 fn text(text: &str) -> AMQPValue {
