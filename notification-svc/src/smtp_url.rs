@@ -45,6 +45,10 @@ impl FromStr for SmtpUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
+        // What follows it would be left out, and the beginning of a password taken for a port.
+        if text.contains('#') {
+            return Err("must have no `#`: one in a password is written %23");
+        }
         let url: Uri = text.parse().map_err(|_| "is not a URL like smtp://localhost")?;
         let authority = url.authority().ok_or("names no host")?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
@@ -156,6 +160,7 @@ mod tests {
             "smtp://:hunter2@",
             "smtp://a:hunter2@mail.example",
             "smtp://hunter2@localhost",
+            "smtps://a:1234#hunter2@mail.example",
             "smtp://a:%zzhunter2@localhost",
             "smtp://a:%+1hunter2@localhost",
             "smtp://a:%ffhunter2@localhost",

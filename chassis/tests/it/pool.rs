@@ -10,15 +10,16 @@ use chassis::{
 };
 use sqlx::{Executor as _, PgPool};
 
+use crate::wire::Wire;
+
 static ONE: Statement<(), (i32,)> = Statement::new("select 1");
 
 async fn pool(database: &TestDatabase) -> PgPool {
-    let options = Options {
-        url: database.owner_url().to_owned(),
-        application: "pool-test".into(),
-        connections: 4,
-        allow_unsafe: false,
-    };
+    pool_at(database.owner_url().to_owned()).await
+}
+
+async fn pool_at(url: String) -> PgPool {
+    let options = Options { url, application: "pool-test".into(), connections: 4, allow_unsafe: false };
     database::open(&options, &Stop::new()).await.unwrap()
 }
 
@@ -92,7 +93,13 @@ async fn dropped_after<F: Future>(work: F, polls: usize) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_begin_that_is_dropped_in_the_middle_leaves_no_transaction_open_in_the_pool() {
     let database = TestDatabase::create(&[]).await;
-    let pool = pool(&database).await;
+    // From here an answer may be there before anybody waits for it.
+    let url = database.owner_url();
+    let authority = url.split_once("://").unwrap().1.split('/').next().unwrap();
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+    let wire = Wire::to(server).await;
+    wire.lengthen();
+    let pool = pool_at(url.replace(server, &wire.address.to_string())).await;
     let mut dropped = 0;
     for polls in 1..100 {
         // A first statement, so that BEGIN finds a connection that stands.

@@ -18,6 +18,7 @@ use tokio::{
 const WHOLE: u8 = 0;
 const CUT: u8 = 1;
 const SILENT: u8 = 2;
+const FAR: u8 = 3;
 
 /// A proxy on a port of its own.
 pub(crate) struct Wire {
@@ -60,6 +61,11 @@ impl Wire {
     /// Keeps connections but carries nothing (what comes meanwhile is lost).
     pub(crate) fn silence(&self) {
         self.state.store(SILENT, Ordering::SeqCst);
+    }
+
+    /// Carries everything, and later: whoever asks waits for the answer.
+    pub(crate) fn lengthen(&self) {
+        self.state.store(FAR, Ordering::SeqCst);
     }
 
     /// As new; connections that were cut stay so.
@@ -107,6 +113,9 @@ async fn one_way(
             Ok(_) if state.load(Ordering::SeqCst) == CUT => return,
             Ok(_) if state.load(Ordering::SeqCst) == SILENT => {}
             Ok(n) => {
+                if state.load(Ordering::SeqCst) == FAR {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 if to.write_all(&buffer[..n]).await.is_err() {
                     return;
                 }
