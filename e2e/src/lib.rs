@@ -38,7 +38,7 @@ pub use clients::{Line, Spec};
 pub use collector::{Collector, Span};
 pub use meddle::{Meddling, Record};
 pub use node::{Kind, Node};
-pub use world::{Ground, Builder, BusKind, World};
+pub use world::{Builder, BusKind, Ground, World};
 
 /// Asks again until it is so, for at most `limit`.
 pub async fn eventually_within<T, F>(limit: Duration, what: &str, mut ask: impl FnMut() -> F) -> T

@@ -20,7 +20,6 @@ struct Line {
 }
 
 impl Reporter<Model> for Line {
-    #[expect(clippy::print_stderr, reason = "the figures are what the run is for")]
     fn report_checking(&mut self, data: ReportData) {
         let ReportData { total_states, unique_states, max_depth, duration, done } = data;
         if !done && duration < self.due {
