@@ -197,14 +197,32 @@ impl Server {
                 command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
                 command
             }
-            Kind::Rabbit => self.rabbit_command(&port),
+            Kind::Rabbit => self.rabbit_command("rabbitmq-server", &port),
         };
         self.child = Some(command.spawn().unwrap());
     }
 
-    fn rabbit_command(&self, port: &str) -> Command {
+    /// What `rabbitmqctl` says to these words about this node.
+    ///
+    /// # Errors
+    /// The same, when it failed.
+    pub async fn control(&self, words: &[&str]) -> Result<String, String> {
+        let port = self.address.port().to_string();
+        let mut command = self.rabbit_command("rabbitmqctl", &port);
+        command.arg("--quiet").args(["-n", &format!("amends-{port}@localhost")]).args(words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = command.output().await.unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() {
+            Ok(said(&output.stdout))
+        } else {
+            Err(format!("{} {}", said(&output.stdout), said(&output.stderr)))
+        }
+    }
+
+    fn rabbit_command(&self, script: &str, port: &str) -> Command {
         let scripts = RABBIT_FOLDERS.iter().map(Path::new).find(|f| f.join("rabbitmq-server").exists());
-        let mut command = self.command(&scripts.expect("RabbitMQ is installed").join("rabbitmq-server"));
+        let mut command = self.command(&scripts.expect("RabbitMQ is installed").join(script));
         command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).env("HOME", &self.home);
         command.env("LANG", "C.UTF-8").env("ERL_EPMD_ADDRESS", "127.0.0.1");
         for (variable, value) in [

@@ -13,7 +13,6 @@
     reason = "a harness fails by panicking, and speaks of things by their names"
 )]
 
-pub mod chaos;
 mod clients;
 mod collector;
 pub mod crash;
@@ -24,6 +23,7 @@ mod meddle;
 mod node;
 pub mod process;
 pub mod proxy;
+pub mod soak;
 pub mod stack;
 pub mod till;
 mod world;

@@ -155,6 +155,11 @@ impl Process {
         self.signal("USR1").await;
     }
 
+    /// SIGUSR2.
+    pub async fn jump(&self) {
+        self.signal("USR2").await;
+    }
+
     /// Its end, by itself, and how.
     pub async fn wait(&mut self) -> String {
         self.child.wait().await.unwrap().to_string()

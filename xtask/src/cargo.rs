@@ -25,9 +25,14 @@ pub(crate) fn workspace_root() -> PathBuf {
 /// The `amends` binary that `cargo build` makes. xtask itself lies in `<target folder>/<profile>/`, which is right for
 /// `CARGO_TARGET_DIR` and any configuration file.
 pub(crate) fn amends_binary() -> Result<PathBuf> {
+    amends_binary_of("debug")
+}
+
+/// The same, of a profile's folder.
+pub(crate) fn amends_binary_of(profile: &str) -> Result<PathBuf> {
     let ourselves = std::env::current_exe().context("cannot find xtask's own file")?;
     let target = ourselves.ancestors().nth(2).context("xtask does not lie in a target folder")?;
-    Ok(target.join("debug").join("amends"))
+    Ok(target.join(profile).join("amends"))
 }
 
 pub(crate) fn command(arguments: &[&str]) -> Command {

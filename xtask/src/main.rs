@@ -38,12 +38,12 @@ Commands:
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
-  chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
+  soak [-- args]  orders of every kind over a stack of its own while all breaks that can; the auditor has the last word
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
-  ci              format, tidy, clippy, all tests, short chaos and crash runs, as .ci/run does
+  ci              format, tidy, clippy, all tests, short crash and soak runs, as .ci/run does
 
 Options:
   -h, --help      this text
@@ -51,7 +51,7 @@ Options:
 Examples:
   cargo xtask up                                   see it run; Ctrl-C stops it, the data stays
   cargo xtask up -- --help                         what `amends up` can be told
-  cargo xtask chaos -- --minutes 5 --orders 10000  each process killed three times
+  cargo xtask soak -- --minutes 10 --release       every kind of fault; the report is in target/soak/
   cargo xtask test                                 every test of the workspace
   cargo xtask test -- -p inventory-svc             the tests of one crate
   cargo xtask test -- a_declined_card -- --nocapture
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
-        "stack" | "chaos" | "crash" => rig::run(&command, &args),
+        "stack" | "crash" | "soak" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "trace" => rig::trace(&args),
         "compose-test" => compose_test::run(&args),

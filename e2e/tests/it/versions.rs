@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use e2e::{
-    Spec, chaos, eventually, eventually_within,
+    Spec, eventually, eventually_within,
     process::folder,
+    soak,
     stack::{Member, Options, Ports, Stack},
 };
 use proto::{
@@ -66,7 +67,7 @@ impl Releases {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_releases_in_flight_together_end_each_saga_by_its_own_version() {
     // Nobody's review expires here.
-    let patient = chaos::QUICK.iter().filter(|(name, _)| *name != "AMENDS_RISK_REVIEW_DEADLINE");
+    let patient = soak::QUICK.iter().filter(|(name, _)| *name != "AMENDS_RISK_REVIEW_DEADLINE");
     let environment = patient.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let options =
         Options { orchestrators: 0, ports: Ports::Any, tail: false, environment, folder: folder("versions") };
