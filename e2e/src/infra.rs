@@ -23,6 +23,11 @@ use crate::{eventually_within, process::folder};
 /// Where Debian and others keep the scripts that start a node without changing user and folders.
 const RABBIT_FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/local/sbin"];
 
+/// Where Debian and others keep the program that asks an Erlang node without being one.
+const ERL_CALLS: [&str; 2] = ["/usr/lib/erlang/bin/erl_call", "/usr/local/lib/erlang/bin/erl_call"];
+
+const COOKIE: &str = "AMENDSPRIVATENODE";
+
 const RABBIT_CONFIG: &str = "\
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.relative = 0.6
@@ -83,7 +88,7 @@ impl Server {
         for (name, text, mode) in [
             ("rabbitmq.conf", RABBIT_CONFIG, 0o600),
             ("enabled_plugins", "[].\n", 0o600),
-            (".erlang.cookie", "AMENDSPRIVATENODE", 0o400),
+            (".erlang.cookie", COOKIE, 0o400),
         ] {
             let file = server.home.join(name);
             std::fs::write(&file, text).unwrap();
@@ -202,21 +207,39 @@ impl Server {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// What `rabbitmqctl` says to these words about this node.
+    /// What the node of RabbitMQ says to an Erlang expression, which ends with a full stop.
     ///
     /// # Errors
     /// The same, when it failed.
-    pub async fn control(&self, words: &[&str]) -> Result<String, String> {
+    pub async fn evaluate(&self, expression: &str) -> Result<String, String> {
         let port = self.address.port().to_string();
-        let mut command = self.rabbit_command("rabbitmqctl", &port);
-        command.arg("--quiet").args(["-n", &format!("amends-{port}@localhost")]).args(words);
+        let node = format!("amends-{port}@localhost");
+        // `rabbitmqctl` starts a virtual machine of its own for every word, which on a busy machine takes a minute.
+        let mut command = match ERL_CALLS.iter().map(Path::new).find(|path| path.exists()) {
+            Some(erl_call) => {
+                let mut command = self.command(erl_call);
+                command.env("ERL_EPMD_PORT", self.more_ports[1].to_string());
+                command.args(["-sname", &node, "-c", COOKIE, "-timeout", "30", "-e"]).stdin(Stdio::piped());
+                command
+            }
+            None => {
+                let mut command = self.rabbit_command("rabbitmqctl", &port);
+                command.args(["--quiet", "-n", &node, "eval", expression]);
+                command
+            }
+        };
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = command.output().await.unwrap();
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        if let Some(mut says) = child.stdin.take() {
+            says.write_all(expression.as_bytes()).await.map_err(|error| error.to_string())?;
+        }
+        let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() {
-            Ok(said(&output.stdout))
+        let text = said(&output.stdout);
+        if output.status.success() && !text.starts_with("{error") {
+            Ok(text)
         } else {
-            Err(format!("{} {}", said(&output.stdout), said(&output.stderr)))
+            Err(format!("{text} {}", said(&output.stderr)))
         }
     }
 

@@ -49,7 +49,10 @@ use self::{
     ownership::{Keeper, Owned},
     participants::{DispatchOptions, Participants},
     signal::StoreSignals,
-    store::start::StartOrders,
+    store::{
+        order::ReadOrders,
+        start::{FindKeys, StartOrders},
+    },
 };
 pub use self::{participants::Callees, settings::Settings};
 
@@ -168,6 +171,8 @@ impl Service {
 
         let signals =
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
+        let orders = Batcher::new(Arc::new(ReadOrders { pool: pool.clone() }), Limits::default(), &stop);
+        let keys = Batcher::new(Arc::new(FindKeys { pool: pool.clone() }), Limits::default(), &stop);
         let starts = Batcher::new(Arc::new(StartOrders { pool: pool.clone() }), Limits::default(), &stop);
         let doors = api::Doors {
             pool,
@@ -180,6 +185,8 @@ impl Service {
             owned,
             participants,
             signals,
+            orders,
+            keys,
             starts,
             driver: input,
             quotes: api::quotes(),

@@ -152,10 +152,15 @@ impl Shop {
     /// Sends one order until it is acknowledged.
     async fn order(&self, kind: Kind, spec: &Spec) -> Order {
         let order = self
-            .until_heard("CreateOrder", |_| false, || async {
-                let answer = OrdersClient::new(self.line.orchestrator()).create_order(spec.request()).await;
-                answer.map(Response::into_inner)
-            })
+            .until_heard(
+                "CreateOrder",
+                |_| false,
+                || async {
+                    let answer =
+                        OrdersClient::new(self.line.orchestrator()).create_order(spec.request()).await;
+                    answer.map(Response::into_inner)
+                },
+            )
             .await
             .expect("it is repeated until it is acknowledged");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -189,26 +189,18 @@ impl Vandal {
                 Ok(format!("away for {} ms", lasts.as_millis()))
             }
             Kind::BrokerAlarm => {
-                let set = |words: &[&str]| {
-                    let words: Vec<String> =
-                        ["set_vm_memory_high_watermark"].iter().chain(words).map(|w| (*w).to_owned()).collect();
-                    words
-                };
-                let tight = set(&["absolute", "1000000"]);
-                broker.control(&tight.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+                broker
+                    .evaluate("vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000}).")
+                    .await?;
                 tokio::time::sleep(lasts).await;
-                let alarms = broker.control(&["eval", "rabbit_alarm:get_alarms()."]).await;
-                let wide = set(&["0.6"]);
-                broker.control(&wide.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+                let alarms = broker.evaluate("rabbit_alarm:get_alarms().").await;
+                broker.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.6).").await?;
                 self.watch.broker_returned("RabbitMQ's memory");
                 let alarms = alarms?;
                 if alarms.contains("memory") { Ok(String::new()) } else { Err(format!("no alarm: {alarms}")) }
             }
             _ => {
-                let sent = async {
-                    self.reach().await?.poison(turn).await.map_err(|error| error.to_string())
-                };
-                let sent = sent.await?;
+                let sent = self.reach().await?.poison(turn).await.map_err(|error| error.to_string())?;
                 let count = sent.len();
                 self.poison.lock().await.extend(sent);
                 Ok(format!("{count} messages"))

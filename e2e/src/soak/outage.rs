@@ -51,7 +51,7 @@ pub struct Report {
     pub calls_after: f64,
     pub goodput_back_s: Option<f64>,
     pub drained_s: Option<f64>,
-    pub promises: Vec<Promise>,
+    pub promises: [Promise; 3],
     pub acknowledged: usize,
     pub failures: Vec<String>,
 }
@@ -86,6 +86,18 @@ impl Calls {
     }
 }
 
+/// What has been counted.
+struct Counted {
+    per_second: u32,
+    minutes_away: f64,
+    waiting: usize,
+    /// When it came back, in seconds from the beginning.
+    back_s: f64,
+    calls_before: f64,
+    calls_after: f64,
+    drained_s: Option<f64>,
+}
+
 /// Runs it.
 ///
 /// # Panics
@@ -110,12 +122,34 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Report {
             shop.sell_until(usize::MAX, pace, closed).await;
         }
     });
+    let counted = away_and_back(plan, &site, &watch, per_second, &say).await;
+    stop.send_replace(true);
+    selling.await.expect("every customer was served");
+    let (_, open) = watch.until_ended(HEALED_WITHIN).await;
+    let file = plan.logs.join("acknowledged.jsonl");
+    shop.write_acknowledged(&file);
+    let audit = site.databases.examine(Some(file), Duration::from_secs(60)).await;
+    let mut failures = audit.map_or_else(|why| vec![why], |audit| audit.violations());
+    failures.extend(open.iter().take(5).map(|saga| format!("{saga} is open still")));
+    let samples = watch.done().await.samples;
+    let report = Report::of(plan, &counted, &samples, &scrape, shop.acknowledged(), failures);
+    drop((watch, scrape));
+    Arc::into_inner(site).expect("nobody else holds it any more").stop().await;
+    report
+}
+
+async fn away_and_back(
+    plan: &Plan,
+    site: &Site,
+    watch: &Watch,
+    per_second: u32,
+    say: &impl Fn(&str),
+) -> Counted {
     say(&format!("{per_second} orders a second; calls are counted"));
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let first = Calls::now(&site).await;
+    let first = Calls::now(site).await;
     tokio::time::sleep(BEFORE.min(plan.away)).await;
-    let calls_before = Calls::now(&site).await.since(first);
-
+    let calls_before = Calls::now(site).await.since(first);
     say(&format!("{calls_before:.3} calls for each that is concluded; payment-svc goes away"));
     let post = &site.posts[&Member::Payment];
     let mut place = post.process.lock().await;
@@ -130,7 +164,7 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Report {
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let minutes_away = began.elapsed().as_secs_f64() / 60.0;
-    let before = Calls::now(&site).await;
+    let before = Calls::now(site).await;
     *place = Some(site.revive(Member::Payment).await);
     drop(place);
     let (back, back_s) = (Instant::now(), watch.elapsed());
@@ -144,56 +178,63 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Report {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    let calls_after = Calls::now(&site).await.since(before);
+    let calls_after = Calls::now(site).await.since(before);
     say(&format!("drained after {drained_s:?} s; {calls_after:.3} calls for each that was concluded"));
-    stop.send_replace(true);
-    selling.await.expect("every customer was served");
-    let (_, open) = watch.until_ended(HEALED_WITHIN).await;
-    let file = plan.logs.join("acknowledged.jsonl");
-    shop.write_acknowledged(&file);
-    let audit = site.databases.examine(Some(file), Duration::from_secs(60)).await;
-    let samples = watch.done().await.samples;
-    let goodput_back_s = goodput_back(&samples, back_s, f64::from(per_second));
-    let mut failures = audit.map_or_else(|why| vec![why], |audit| audit.violations());
-    failures.extend(open.iter().take(5).map(|saga| format!("{saga} is open still")));
-    let promises = promises(calls_after / calls_before - 1.0, goodput_back_s, &scrape);
-    let missed = promises.iter().filter(|promise| promise.verdict == Verdict::Missed);
-    failures.extend(missed.map(|p| format!("{}: {} instead of {}", p.promise, p.measured, p.target)));
-    let acknowledged = shop.acknowledged();
-    drop((watch, scrape));
-    Arc::into_inner(site).expect("nobody else holds it any more").stop().await;
-    Report {
-        minutes_away,
-        build: plan.build,
-        orders_per_second: per_second,
-        waiting,
-        calls_before,
-        calls_after,
-        goodput_back_s,
-        drained_s,
-        promises,
-        acknowledged,
-        failures,
+    Counted { per_second, minutes_away, waiting, back_s, calls_before, calls_after, drained_s }
+}
+
+impl Report {
+    fn of(
+        plan: &Plan,
+        counted: &Counted,
+        samples: &[Sample],
+        scrape: &Scrape,
+        acknowledged: usize,
+        mut failures: Vec<String>,
+    ) -> Self {
+        let goodput_back_s = goodput_back(samples, counted.back_s, f64::from(counted.per_second));
+        let added = counted.calls_after / counted.calls_before - 1.0;
+        let promises = promises(added, goodput_back_s, scrape);
+        let missed = promises.iter().filter(|promise| promise.verdict == Verdict::Missed);
+        failures.extend(missed.map(|p| format!("{}: {} instead of {}", p.promise, p.measured, p.target)));
+        Self {
+            minutes_away: counted.minutes_away,
+            build: plan.build,
+            orders_per_second: counted.per_second,
+            waiting: counted.waiting,
+            calls_before: counted.calls_before,
+            calls_after: counted.calls_after,
+            goodput_back_s,
+            drained_s: counted.drained_s,
+            promises,
+            acknowledged,
+            failures,
+        }
     }
 }
 
-fn promises(added: f64, goodput_back_s: Option<f64>, scrape: &Scrape) -> Vec<Promise> {
-    let one = |promise, target: &str, measured: String, kept: bool| Promise {
-        promise,
-        target: target.to_owned(),
-        measured,
-        verdict: if kept { Verdict::Kept } else { Verdict::Missed },
-    };
+fn promises(added: f64, goodput_back_s: Option<f64>, scrape: &Scrape) -> [Promise; 3] {
     let most = scrape.probes().into_values().max().unwrap_or(0);
-    vec![
-        one("retries added by an outage", "at most 20 %", format!("{:.1} %", added * 100.0), added <= 0.2),
-        one(
+    let back = goodput_back_s.map_or_else(|| "never".to_owned(), |s| format!("{s:.0} s"));
+    [
+        Promise::exact(
+            "retries added by an outage",
+            "at most 20 %",
+            format!("{:.1} %", added * 100.0),
+            added <= 0.2,
+        ),
+        Promise::exact(
             "goodput is back after it",
             "within 120 s",
-            goodput_back_s.map_or_else(|| "never".to_owned(), |s| format!("{s:.0} s")),
+            back,
             goodput_back_s.is_some_and(|s| s <= 120.0),
         ),
-        one("probes of a half-open breaker at once", "at most 3", most.to_string(), (1..=3).contains(&most)),
+        Promise::exact(
+            "probes of a half-open breaker at once",
+            "at most 3",
+            most.to_string(),
+            (1..=3).contains(&most),
+        ),
     ]
 }
 

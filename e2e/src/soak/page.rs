@@ -51,8 +51,10 @@ pub(super) fn of(report: &Report) -> String {
     }
     page.push_str("</table><h2>What orders came to</h2><table><tr><th>kind and end<th class=n>orders");
     counts(&mut page, &report.ends);
-    page.push_str("</table><h2>Kills</h2><table><tr><th>process<th class=n>kills<th class=n>serving again after, half \
-                   of them<th class=n>longest");
+    page.push_str(
+        "</table><h2>Kills</h2><table><tr><th>process<th class=n>kills<th class=n>serving again after, half \
+                   of them<th class=n>longest",
+    );
     for (member, kills) in &report.kills {
         let [half, longest] = report.serving_ms.get(member).copied().unwrap_or_default();
         row(&mut page, member, &[kills.to_string(), format!("{half} ms"), format!("{longest} ms")]);
@@ -130,7 +132,8 @@ fn audit(page: &mut String, report: &Report) {
 /// Orders acknowledged and ended by time, and below it a line for each kind of fault.
 fn picture(page: &mut String, report: &Report) {
     let end = report.points.last().map_or(1.0, |point| f64::from(point.at_s)).max(1.0);
-    let most = report.points.iter().flat_map(|p| [p.acknowledged, p.ended.unwrap_or(0.0)]).fold(1.0, f64::max);
+    let most =
+        report.points.iter().flat_map(|p| [p.acknowledged, p.ended.unwrap_or(0.0)]).fold(1.0, f64::max);
     let x = |at: f64| at / end * WIDTH;
     let y = |rate: f64| HEIGHT - rate.clamp(0.0, most) / most * HEIGHT;
     let rows = report.faults.len() as f64;

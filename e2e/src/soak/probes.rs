@@ -12,10 +12,7 @@ pub(super) type Asked<'c, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Se
 const MANY: i64 = 500;
 
 /// The sagas that whoever serves at `address` has in hand, and their versions.
-pub(super) async fn in_hand(
-    connection: &mut PgConnection,
-    address: &str,
-) -> sqlx::Result<Vec<(Uuid, i64)>> {
+pub(super) async fn in_hand(connection: &mut PgConnection, address: &str) -> sqlx::Result<Vec<(Uuid, i64)>> {
     sqlx::query_as(
         "select s.saga_id, s.version from orchestrator.saga s \
          join orchestrator.shard h on h.shard_id = s.shard_id \
@@ -28,10 +25,7 @@ pub(super) async fn in_hand(
 }
 
 /// Those of them that are at a later version.
-pub(super) async fn moved(
-    connection: &mut PgConnection,
-    waiting: &[(Uuid, i64)],
-) -> sqlx::Result<Vec<Uuid>> {
+pub(super) async fn moved(connection: &mut PgConnection, waiting: &[(Uuid, i64)]) -> sqlx::Result<Vec<Uuid>> {
     let (sagas, versions): (Vec<Uuid>, Vec<i64>) = waiting.iter().copied().unzip();
     sqlx::query_scalar(
         "select s.saga_id from unnest($1::uuid[], $2::bigint[]) w (saga_id, version) \
@@ -54,12 +48,10 @@ pub(super) async fn open_sagas(connection: &mut PgConnection) -> sqlx::Result<Ve
 }
 
 pub(super) async fn any_ended(connection: &mut PgConnection, sagas: Vec<Uuid>) -> sqlx::Result<bool> {
-    sqlx::query_scalar(
-        "select exists (select 1 from orchestrator.saga where saga_id = any ($1) and ended)",
-    )
-    .bind(sagas)
-    .fetch_one(connection)
-    .await
+    sqlx::query_scalar("select exists (select 1 from orchestrator.saga where saga_id = any ($1) and ended)")
+        .bind(sagas)
+        .fetch_one(connection)
+        .await
 }
 
 /// Messages that the orchestrators have not sent yet.

@@ -189,16 +189,20 @@ impl Watch {
 
     /// Postgres serves again: how long until the first of the orders that waited is at its end?
     pub fn database_returned(self: &Arc<Self>) {
-        self.returned("Postgres", |connection| Box::pin(probes::open_sagas(connection)), |connection, ids| {
-            Box::pin(probes::any_ended(connection, ids))
-        });
+        self.returned(
+            "Postgres",
+            |connection| Box::pin(probes::open_sagas(connection)),
+            |connection, ids| Box::pin(probes::any_ended(connection, ids)),
+        );
     }
 
     /// The broker takes messages again: how long until the first of those that waited is gone?
     pub fn broker_returned(self: &Arc<Self>, what: &'static str) {
-        self.returned(what, |connection| Box::pin(probes::unsent(connection)), |connection, ids| {
-            Box::pin(probes::any_sent(connection, ids))
-        });
+        self.returned(
+            what,
+            |connection| Box::pin(probes::unsent(connection)),
+            |connection, ids| Box::pin(probes::any_sent(connection, ids)),
+        );
     }
 
     fn returned(

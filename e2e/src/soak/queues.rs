@@ -152,7 +152,9 @@ impl Broker {
             while let Some(found) = channel.basic_get(name.clone(), BasicGetOptions::default()).await? {
                 let headers = found.properties.headers().clone().unwrap_or_default();
                 let text = |name: &str| match headers.inner().get(name) {
-                    Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+                    Some(AMQPValue::LongString(text)) => {
+                        String::from_utf8_lossy(text.as_bytes()).into_owned()
+                    }
                     _ => String::new(),
                 };
                 match text(NAME) {

@@ -9,8 +9,7 @@ use uuid::Uuid;
 use super::{
     HEALED_WITHIN, Plan,
     faults::Done,
-    plan,
-    probes,
+    plan, probes,
     promises::{Measured, Resumed},
     queues::Dead,
     site::Site,
@@ -160,7 +159,12 @@ impl Report {
                     .filter(|f| f.occurred && f.kind == plan::Kind::Kill)
                     .map(|f| f.target.clone()),
             ),
-            serving_ms: seen.measured.serving_ms.iter().map(|(member, ms)| (member.to_string(), ends_of(ms))).collect(),
+            serving_ms: seen
+                .measured
+                .serving_ms
+                .iter()
+                .map(|(member, ms)| (member.to_string(), ends_of(ms)))
+                .collect(),
             queues_back_ms: seen.measured.queues_back_ms.clone(),
             poison: BTreeMap::from([
                 ("sent", seen.poison),
@@ -257,68 +261,123 @@ fn failures_of(
     failures
 }
 
-fn promises(plan: &Plan, seen: &Seen, shop: &Shop, machine: &BTreeMap<&'static str, String>) -> Vec<Promise> {
-    let load: f64 = machine.get("load").and_then(|load| load.parse().ok()).unwrap_or(0.0);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let overloaded = plan.time < SHORT && load > cores * 1.5;
-    let in_time = |promise, target_ms: u64, measured: Option<u64>, of: String| {
+/// What judges a promise about a time.
+struct Judge {
+    overloaded: bool,
+}
+
+impl Judge {
+    fn of(plan: &Plan, machine: &BTreeMap<&'static str, String>) -> Self {
+        let load: f64 = machine.get("load").and_then(|load| load.parse().ok()).unwrap_or(0.0);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        Self { overloaded: plan.time < SHORT && load > cores * 1.5 }
+    }
+
+    fn in_time(&self, promise: &'static str, target_ms: u64, measured: Option<u64>, of: &str) -> Promise {
         let verdict = match measured {
             None => Verdict::Unmeasured,
             Some(ms) if ms <= target_ms => Verdict::Kept,
-            Some(_) if overloaded => Verdict::Overloaded,
+            Some(_) if self.overloaded => Verdict::Overloaded,
             Some(_) => Verdict::Missed,
         };
         let measured = measured.map_or_else(|| "nothing".to_owned(), |ms| format!("{} s", seconds(ms)));
         let measured = format!("{measured} ({of})");
         Promise { promise, target: format!("at most {} s", seconds(target_ms)), measured, verdict }
-    };
+    }
+}
+
+impl Promise {
+    /// Kept or missed.
+    pub(super) fn exact(promise: &'static str, target: &str, measured: String, kept: bool) -> Self {
+        let verdict = if kept { Verdict::Kept } else { Verdict::Missed };
+        Self { promise, target: target.to_owned(), measured, verdict }
+    }
+
+    fn unmeasured(promise: &'static str, target: &str, why: &str) -> Self {
+        Self { promise, target: target.to_owned(), measured: why.to_owned(), verdict: Verdict::Unmeasured }
+    }
+}
+
+fn promises(plan: &Plan, seen: &Seen, shop: &Shop, machine: &BTreeMap<&'static str, String>) -> Vec<Promise> {
+    let mut promises = vec![lost(seen, shop)];
+    promises.extend(times(&Judge::of(plan, machine), seen));
+    promises.push(Promise::exact(
+        "every order at its end or parked after healing",
+        &format!("within {} s", HEALED_WITHIN.as_secs()),
+        format!("{:.1} s, {} open", seen.healed_s, seen.open.len()),
+        seen.open.is_empty() && seen.healed_s <= HEALED_WITHIN.as_secs_f64() + 5.0,
+    ));
+    promises.push(match seen.probes.values().max() {
+        Some(most) => {
+            Promise::exact("probes of a half-open breaker at once", "at most 3", most.to_string(), *most <= 3)
+        }
+        None => Promise::unmeasured(
+            "probes of a half-open breaker at once",
+            "at most 3",
+            "no breaker was seen half open",
+        ),
+    });
+    let (dead, sent) = (seen.dead.poison.len(), seen.poison);
+    promises.push(Promise::exact("poison messages dead", "all", format!("{dead} of {sent}"), dead >= sent));
+    let total = |audit: &amends::audit::Report| audit.invariants.iter().map(|i| i.violations.total).sum();
+    let violations: u64 = seen.audit.as_ref().map_or(1, total);
+    promises.push(Promise::exact("violations", "0", violations.to_string(), violations == 0));
+    promises.push(Promise::unmeasured(
+        "retries added by an outage, and goodput after it",
+        "at most 20 %, back within 120 s",
+        "a run of its own: cargo xtask soak --outage",
+    ));
+    promises
+}
+
+fn lost(seen: &Seen, shop: &Shop) -> Promise {
+    let judged = seen.audit.as_ref().ok().and_then(|audit| audit.judged(amends::audit::Invariant::I7));
+    let lost = judged.map_or(1, |judged| judged.violations.total);
+    Promise::exact("acknowledged orders lost", "0", format!("{lost} of {}", shop.acknowledged()), lost == 0)
+}
+
+fn times(judge: &Judge, seen: &Seen) -> [Promise; 4] {
     let (resumes, left_out) = resumes(seen);
-    let returns = |kind: fn(&str) -> bool| {
-        let of_kind = seen.measured.returned.iter().filter(move |r| kind(r.what) && r.waited > 0);
+    let returns = |is_database: bool| {
+        let returned = seen.measured.returned.iter();
+        let of_kind = returned.filter(|r| (r.what == "Postgres") == is_database && r.waited > 0);
         of_kind.map(|r| r.after_ms.unwrap_or(90_000)).collect::<Vec<_>>()
     };
-    let (database, broker) = (returns(|what| what == "Postgres"), returns(|what| what != "Postgres"));
-    let violations: u64 = seen.audit.as_ref().map_or(1, |audit| {
-        audit.invariants.iter().map(|judged| judged.violations.total).sum()
-    });
-    let lost = seen.audit.as_ref().ok().and_then(|audit| audit.judged(amends::audit::Invariant::I7)).map_or(1, |judged| judged.violations.total);
-    let probes = seen.probes.values().max().copied();
-    let poison_lost = seen.poison.saturating_sub(seen.dead.poison.len());
-    let exact = |promise, target: &str, measured: String, kept: bool| Promise {
-        promise,
-        target: target.to_owned(),
-        measured,
-        verdict: if kept { Verdict::Kept } else { Verdict::Missed },
-    };
-    vec![
-        exact("acknowledged orders lost", "0", format!("{lost} of {}", shop.acknowledged()), lost == 0),
-        in_time(
+    let (database, broker) = (returns(true), returns(false));
+    let mut settled = seen.settled_ms.clone();
+    settled.sort_unstable();
+    let kills = seen.measured.resumed.len() - left_out;
+    let of_resumes = format!(
+        "{} sagas of {kills} kills; {left_out} kills left out, since another fault held everybody up then, and {} could \
+         not be watched",
+        resumes.len(),
+        seen.measured.unmeasured
+    );
+    [
+        judge.in_time(
             "a killed orchestrator's sagas move again, p99",
             15_000,
             part_of(&resumes, 990),
-            format!("{} sagas of {} kills; {left_out} kills left out, since another fault held everybody up then", resumes.len(), seen.measured.resumed.len() - left_out),
+            &of_resumes,
         ),
-        in_time("the backlog moves after Postgres returns, longest", 30_000, database.iter().max().copied(), format!("{} returns", database.len())),
-        in_time("the backlog moves after RabbitMQ returns, longest", 30_000, broker.iter().max().copied(), format!("{} returns", broker.len())),
-        in_time(
+        judge.in_time(
+            "the backlog moves after Postgres returns, longest",
+            30_000,
+            database.iter().max().copied(),
+            &format!("{} returns", database.len()),
+        ),
+        judge.in_time(
+            "the backlog moves after RabbitMQ returns, longest",
+            30_000,
+            broker.iter().max().copied(),
+            &format!("{} returns", broker.len()),
+        ),
+        judge.in_time(
             "what was open when healing began is settled, p99",
             60_000,
-            { let mut sorted = seen.settled_ms.clone(); sorted.sort_unstable(); part_of(&sorted, 990).or(Some(0)) },
-            format!("{} orders", seen.settled_ms.len()),
+            part_of(&settled, 990).or(Some(0)),
+            &format!("{} orders", settled.len()),
         ),
-        exact(
-            "every order at its end or parked after healing",
-            &format!("within {} s", HEALED_WITHIN.as_secs()),
-            format!("{:.1} s, {} open", seen.healed_s, seen.open.len()),
-            seen.open.is_empty() && seen.healed_s <= HEALED_WITHIN.as_secs_f64() + 5.0,
-        ),
-        match probes {
-            Some(most) => exact("probes of a half-open breaker at once", "at most 3", most.to_string(), most <= 3),
-            None => Promise { promise: "probes of a half-open breaker at once", target: "at most 3".into(), measured: "no breaker was seen half open".into(), verdict: Verdict::Unmeasured },
-        },
-        exact("poison messages dead", "all", format!("{} of {}", seen.dead.poison.len(), seen.poison), poison_lost == 0),
-        exact("violations", "0", violations.to_string(), violations == 0),
-        Promise { promise: "retries added by an outage, and goodput after it", target: "at most 20 %, back within 120 s".into(), measured: "a run of its own: cargo xtask soak --outage".into(), verdict: Verdict::Unmeasured },
     ]
 }
 
@@ -327,12 +386,16 @@ fn resumes(seen: &Seen) -> (Vec<u64>, usize) {
     let held_up = |resumed: &Resumed| {
         seen.faults.iter().any(|fault| {
             let reaches = fault.kind.holds_everybody()
-                || (matches!(fault.kind, plan::Kind::Slow | plan::Kind::BlackHole) && fault.target.starts_with("orchestrator"))
-                || (fault.kind == plan::Kind::Kill && fault.target.starts_with("orchestrator") && fault.target != resumed.member.to_string());
+                || (matches!(fault.kind, plan::Kind::Slow | plan::Kind::BlackHole)
+                    && fault.target.starts_with("orchestrator"))
+                || (fault.kind == plan::Kind::Kill
+                    && fault.target.starts_with("orchestrator")
+                    && fault.target != resumed.member.to_string());
             reaches && fault.began_s < resumed.until_s && fault.ended_s > resumed.at_s
         })
     };
-    let (left_out, counted): (Vec<_>, Vec<_>) = seen.measured.resumed.iter().partition(|resumed| held_up(resumed));
+    let (left_out, counted): (Vec<_>, Vec<_>) =
+        seen.measured.resumed.iter().partition(|resumed| held_up(resumed));
     let mut all: Vec<u64> = counted.into_iter().flat_map(|resumed| resumed.after_ms.clone()).collect();
     all.sort_unstable();
     (all, left_out.len())
@@ -369,7 +432,8 @@ fn points(measured: &Measured) -> Vec<Point> {
         .map(|pair| {
             let (before, now) = (pair[0], pair[1]);
             let time = (now.at_s - before.at_s).max(0.001);
-            let ended = |sample: &super::promises::Sample| Some(sample.acknowledged as f64 - sample.open? as f64);
+            let ended =
+                |sample: &super::promises::Sample| Some(sample.acknowledged as f64 - sample.open? as f64);
             Point {
                 at_s: now.at_s as u32,
                 acknowledged: round((now.acknowledged - before.acknowledged) as f64 / time),
@@ -385,13 +449,23 @@ async fn versions(site: &Site, connection: &mut PgConnection) -> BTreeMap<&'stat
         let output = std::process::Command::new("git").args(words).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let rabbit = site.broker.lock().await.control(&["eval", "rabbit_misc:version()."]).await;
+    let rabbit = site.broker.lock().await.evaluate("rabbit_misc:version().").await;
     let redis = redis_version(&site.redis.lock().await.url()).await;
     let unknown = || "unknown".to_owned();
     BTreeMap::from([
-        ("amends", format!("{} {}", env!("CARGO_PKG_VERSION"), git(&["rev-parse", "--short", "HEAD"]).unwrap_or_default())),
+        (
+            "amends",
+            format!(
+                "{} {}",
+                env!("CARGO_PKG_VERSION"),
+                git(&["rev-parse", "--short", "HEAD"]).unwrap_or_default()
+            ),
+        ),
         ("Postgres", probes::version(connection).await.unwrap_or_else(|_| unknown())),
-        ("RabbitMQ", rabbit.map_or_else(|_| unknown(), |text| text.trim_matches('"').to_owned())),
+        (
+            "RabbitMQ",
+            rabbit.map_or_else(|_| unknown(), |text| text.split('"').nth(1).unwrap_or(&text).to_owned()),
+        ),
         ("Redis", redis.unwrap_or_else(unknown)),
     ])
 }
@@ -406,7 +480,9 @@ fn machine() -> BTreeMap<&'static str, String> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        line.and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
     };
     BTreeMap::from([
         ("cores", std::thread::available_parallelism().map_or(0, usize::from).to_string()),

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_metric_is_read_by_its_label() {
-        let text = "# HELP x\namends_x{callee=\"risk\",step=\"screen\"} 3\namends_x_total{callee=\"risk\"} 9\n";
+        let text =
+            "# HELP x\namends_x{callee=\"risk\",step=\"screen\"} 3\namends_x_total{callee=\"risk\"} 9\n";
         assert_eq!(values(text, "amends_x", "callee"), [("risk".to_owned(), 3.0)]);
         assert_eq!(values(text, "amends_x", "step"), [("screen".to_owned(), 3.0)]);
     }

@@ -2,7 +2,9 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode, time::Duration};
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use e2e::soak::{self, Plan, Report, outage};
@@ -71,7 +73,13 @@ fn tell(report: &Report) {
         println!("{orders:>7}  {end}");
     }
     for promise in &report.promises {
-        println!("{:<10} {}: {} ({})", format!("{:?}", promise.verdict), promise.promise, promise.measured, promise.target);
+        println!(
+            "{:<10} {}: {} ({})",
+            format!("{:?}", promise.verdict),
+            promise.promise,
+            promise.measured,
+            promise.target
+        );
     }
     for failure in &report.failures {
         println!("FAILED  {failure}");
@@ -81,6 +89,10 @@ fn tell(report: &Report) {
         "seed {}: {} orders acknowledged, {held} a second of {planned}; {}",
         report.seed,
         report.acknowledged,
-        if report.passed() { "nothing lost, nothing doubled, every promise that was measured kept" } else { "FAILED" }
+        if report.passed() {
+            "nothing lost, nothing doubled, every promise that was measured kept"
+        } else {
+            "FAILED"
+        }
     );
 }
