@@ -46,7 +46,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     // cargo told us about our own package. A build script that watches these (ring's) would run again, and with it half the
     // workspace, whenever cargo is called by hand after us, or by us after a hand.
     for (name, _) in std::env::vars_os() {
-        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of_ours| name.to_string_lossy().starts_with(of_ours)) {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of_ours| name.to_string_lossy().starts_with(of_ours))
+        {
             command.env_remove(name);
         }
     }

@@ -10,7 +10,7 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{
     plan::{Fault, Kind, Target},
     promises::Watch,
-    queues::{Broker, Poison},
+    queues::Broker,
     site::{Link, Site, Wire},
 };
 use crate::{
@@ -27,25 +27,25 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// A fault as it was.
 #[derive(Debug, Clone, Serialize)]
-pub struct Done {
-    pub kind: Kind,
-    pub target: String,
+pub(super) struct Done {
+    pub(super) kind: Kind,
+    pub(super) target: String,
     /// From the beginning of the run, in seconds.
-    pub began_s: f64,
-    pub ended_s: f64,
+    pub(super) began_s: f64,
+    pub(super) ended_s: f64,
     /// Whether it came to it.
-    pub occurred: bool,
+    pub(super) occurred: bool,
     /// What is worth knowing of it.
-    pub note: String,
+    pub(super) note: String,
 }
 
 /// Whoever breaks things.
-pub struct Vandal {
-    pub site: Arc<Site>,
-    pub watch: Arc<Watch>,
-    pub poison: Mutex<Vec<Poison>>,
+pub(super) struct Vandal {
+    pub(super) site: Arc<Site>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) poison: Mutex<Vec<String>>,
     /// Processes that were found dead, without anybody having killed them.
-    pub fallen: Mutex<Vec<String>>,
+    pub(super) fallen: Mutex<Vec<String>>,
 }
 
 /// What came of it, and a note.
@@ -53,7 +53,7 @@ type Outcome = Result<String, String>;
 
 impl Vandal {
     /// Does one; returns when it is over and the place is whole again.
-    pub async fn inflict(&self, fault: Fault, turn: usize) -> Done {
+    pub(super) async fn inflict(&self, fault: Fault, turn: usize) -> Done {
         let began_s = self.watch.elapsed();
         let outcome = match fault.target {
             Target::Member(member) => self.hurt(fault.kind, member, fault.lasts).await,

@@ -25,50 +25,48 @@ const LATEST: Duration = Duration::from_secs(90);
 
 /// A death of an orchestrator with work in hand.
 #[derive(Debug, Clone)]
-pub struct Resumed {
-    pub member: Member,
-    pub at_s: f64,
-    pub until_s: f64,
+pub(super) struct Resumed {
+    pub(super) member: Member,
+    pub(super) at_s: f64,
+    pub(super) until_s: f64,
     /// By saga, in milliseconds.
-    pub after_ms: Vec<u64>,
+    pub(super) after_ms: Vec<u64>,
 }
 
 /// What was away, and how long after its return what waited for it moved.
 #[derive(Debug, Clone)]
-pub struct Returned {
-    pub what: &'static str,
-    pub at_s: f64,
+pub(super) struct Returned {
+    pub(super) what: &'static str,
     /// How much waited.
-    pub waited: usize,
-    pub after_ms: Option<u64>,
+    pub(super) waited: usize,
+    pub(super) after_ms: Option<u64>,
 }
 
 /// The load at a moment.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    pub at_s: f64,
-    pub acknowledged: usize,
+pub(super) struct Sample {
+    pub(super) at_s: f64,
+    pub(super) acknowledged: usize,
     /// Not at their end: none while the database is away.
-    pub open: Option<usize>,
-    pub parked: usize,
+    pub(super) open: Option<usize>,
 }
 
 /// What was measured.
 #[derive(Debug, Default)]
-pub struct Measured {
-    pub resumed: Vec<Resumed>,
-    pub returned: Vec<Returned>,
-    pub queues_back_ms: Vec<u64>,
-    pub queues_missing: Vec<String>,
+pub(super) struct Measured {
+    pub(super) resumed: Vec<Resumed>,
+    pub(super) returned: Vec<Returned>,
+    pub(super) queues_back_ms: Vec<u64>,
+    pub(super) queues_missing: Vec<String>,
     /// From start to serving, by member.
-    pub serving_ms: BTreeMap<Member, Vec<u64>>,
-    pub samples: Vec<Sample>,
+    pub(super) serving_ms: BTreeMap<Member, Vec<u64>>,
+    pub(super) samples: Vec<Sample>,
     /// Deaths of orchestrators that could not be measured, because the database was away.
-    pub unmeasured: usize,
+    pub(super) unmeasured: usize,
 }
 
 /// See the module.
-pub struct Watch {
+pub(super) struct Watch {
     databases: Databases,
     shop: Shop,
     began: Instant,
@@ -78,7 +76,7 @@ pub struct Watch {
 
 impl Watch {
     #[must_use]
-    pub fn over(databases: &Databases, shop: &Shop) -> Arc<Self> {
+    pub(super) fn over(databases: &Databases, shop: &Shop) -> Arc<Self> {
         Arc::new(Self {
             databases: databases.clone(),
             shop: shop.clone(),
@@ -90,7 +88,7 @@ impl Watch {
 
     /// Seconds since the run began.
     #[must_use]
-    pub fn elapsed(&self) -> f64 {
+    pub(super) fn elapsed(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
@@ -103,7 +101,7 @@ impl Watch {
     }
 
     /// Everything that was measured, when it is.
-    pub async fn done(&self) -> Measured {
+    pub(super) async fn done(&self) -> Measured {
         let mut open = std::mem::take(&mut *self.measuring.lock().unwrap_or_else(PoisonError::into_inner));
         while let Some(done) = open.join_next().await {
             done.unwrap();
@@ -120,25 +118,25 @@ impl Watch {
     }
 
     /// How many sagas are open, if the database can be asked.
-    pub async fn open(&self) -> Option<usize> {
+    pub(super) async fn open(&self) -> Option<usize> {
         let mut connection = self.connect().await?;
         probes::open_and_parked(&mut connection).await.ok().map(|(open, _)| open)
     }
 
-    pub fn serves_again(&self, member: Member, after: Duration) {
+    pub(super) fn serves_again(&self, member: Member, after: Duration) {
         self.note(|measured| measured.serving_ms.entry(member).or_default().push(ms(after)));
     }
 
-    pub fn queue_returned(&self, after: Duration) {
+    pub(super) fn queue_returned(&self, after: Duration) {
         self.note(|measured| measured.queues_back_ms.push(ms(after)));
     }
 
-    pub fn queue_missing(&self, queue: &str) {
+    pub(super) fn queue_missing(&self, queue: &str) {
         self.note(|measured| measured.queues_missing.push(queue.to_owned()));
     }
 
     /// An orchestrator was killed a moment ago: how long until each saga that it had in hand moves again?
-    pub fn orchestrator_died(self: &Arc<Self>, member: Member, address: &str) {
+    pub(super) fn orchestrator_died(self: &Arc<Self>, member: Member, address: &str) {
         let (this, address) = (Arc::clone(self), address.to_owned());
         self.measure(async move {
             let (died, at_s) = (Instant::now(), this.elapsed());
@@ -188,7 +186,7 @@ impl Watch {
     }
 
     /// Postgres serves again: how long until the first of the orders that waited is at its end?
-    pub fn database_returned(self: &Arc<Self>) {
+    pub(super) fn database_returned(self: &Arc<Self>) {
         self.returned(
             "Postgres",
             |connection| Box::pin(probes::open_sagas(connection)),
@@ -197,7 +195,7 @@ impl Watch {
     }
 
     /// The broker takes messages again: how long until the first of those that waited is gone?
-    pub fn broker_returned(self: &Arc<Self>, what: &'static str) {
+    pub(super) fn broker_returned(self: &Arc<Self>, what: &'static str) {
         self.returned(
             what,
             |connection| Box::pin(probes::unsent(connection)),
@@ -213,7 +211,7 @@ impl Watch {
     ) {
         let this = Arc::clone(self);
         self.measure(async move {
-            let (since, at_s) = (Instant::now(), this.elapsed());
+            let since = Instant::now();
             let (mut connection, mut waiting) = (None, None);
             let mut after_ms = None;
             while after_ms.is_none() && since.elapsed() < LATEST {
@@ -236,12 +234,12 @@ impl Watch {
                 tokio::time::sleep(LOOK / 2).await;
             }
             let waited = waiting.map_or(0, |waiting: Vec<Uuid>| waiting.len());
-            this.note(|measured| measured.returned.push(Returned { what, at_s, waited, after_ms }));
+            this.note(|measured| measured.returned.push(Returned { what, waited, after_ms }));
         });
     }
 
     /// Looks at the load every second until it is told to stop.
-    pub fn sample(self: &Arc<Self>, mut stopped: watch::Receiver<bool>) {
+    pub(super) fn sample(self: &Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let this = Arc::clone(self);
         self.measure(async move {
             let mut clock = tokio::time::interval(Duration::from_secs(1));
@@ -269,7 +267,6 @@ impl Watch {
                     at_s: this.elapsed(),
                     acknowledged: this.shop.acknowledged(),
                     open: counted.map(|(open, _)| open),
-                    parked: counted.map_or(0, |(_, parked)| parked),
                 };
                 this.note(|measured| measured.samples.push(sample));
             }
@@ -278,7 +275,7 @@ impl Watch {
 
     /// Waits until nothing is open but what is parked: how long each order took that was open when it began, in
     /// milliseconds, and what is open still when the limit has passed.
-    pub async fn until_ended(&self, limit: Duration) -> (Vec<u64>, Vec<Uuid>) {
+    pub(super) async fn until_ended(&self, limit: Duration) -> (Vec<u64>, Vec<Uuid>) {
         let since = Instant::now();
         let mut after_ms = Vec::new();
         let mut open: Option<HashSet<Uuid>> = None;

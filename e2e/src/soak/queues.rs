@@ -16,25 +16,18 @@ use lapin::{
 const NAME: &str = "soak-poison";
 
 /// The broker, past all proxies.
-pub struct Broker {
+pub(super) struct Broker {
     connection: Connection,
     prefix: String,
 }
 
-/// A poison message that the broker has confirmed.
-#[derive(Debug, Clone)]
-pub struct Poison {
-    pub queue: String,
-    pub name: String,
-}
-
 /// What lies in the dead queues.
 #[derive(Debug, Default)]
-pub struct Dead {
+pub(super) struct Dead {
     /// How often each poison message is there.
-    pub poison: BTreeMap<String, usize>,
+    pub(super) poison: BTreeMap<String, usize>,
     /// What else is there: queue and reason.
-    pub others: Vec<String>,
+    pub(super) others: Vec<String>,
 }
 
 /// What makes a message unreadable.
@@ -51,7 +44,7 @@ enum Ill {
 impl Broker {
     /// # Errors
     /// What the broker said.
-    pub async fn reach(url: &str, prefix: &str) -> lapin::Result<Self> {
+    pub(super) async fn reach(url: &str, prefix: &str) -> lapin::Result<Self> {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         Ok(Self { connection, prefix: format!("{prefix}.") })
     }
@@ -64,7 +57,7 @@ impl Broker {
     ///
     /// # Errors
     /// What the broker said.
-    pub async fn waiting(&self, queue: &str) -> lapin::Result<u32> {
+    pub(super) async fn waiting(&self, queue: &str) -> lapin::Result<u32> {
         // The broker closes the channel when there is no such queue.
         let channel = self.connection.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -78,7 +71,7 @@ impl Broker {
     ///
     /// # Errors
     /// What the broker said.
-    pub async fn delete(&self, queue: &str) -> lapin::Result<bool> {
+    pub(super) async fn delete(&self, queue: &str) -> lapin::Result<bool> {
         let until = tokio::time::Instant::now() + Duration::from_secs(10);
         while self.waiting(queue).await? > 0 {
             if tokio::time::Instant::now() > until {
@@ -91,20 +84,19 @@ impl Broker {
         Ok(true)
     }
 
-    /// Sends each queue a message of every ill; those that the broker has.
+    /// Sends each queue a message of every ill; the names of those that the broker has.
     ///
     /// # Errors
     /// What the broker said.
-    pub async fn poison(&self, round: usize) -> lapin::Result<Vec<Poison>> {
+    pub(super) async fn poison(&self, round: usize) -> lapin::Result<Vec<String>> {
         let channel = self.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let mut sent = Vec::new();
         for queue in amends::stack::queues() {
             for ill in [Ill::Body, Ill::Headers, Ill::Attempt] {
-                let poison =
-                    Poison { name: format!("{round}-{}-{ill:?}", queue.name), queue: queue.name.clone() };
-                if self.send(&channel, &queue, ill, &poison.name).await? {
-                    sent.push(poison);
+                let name = format!("{round}-{}-{ill:?}", queue.name);
+                if self.send(&channel, &queue, ill, &name).await? {
+                    sent.push(name);
                 }
             }
         }
@@ -144,7 +136,7 @@ impl Broker {
     ///
     /// # Errors
     /// What the broker said.
-    pub async fn dead(&self) -> lapin::Result<Dead> {
+    pub(super) async fn dead(&self) -> lapin::Result<Dead> {
         let mut dead = Dead::default();
         let channel = self.connection.create_channel().await?;
         for queue in amends::stack::queues() {

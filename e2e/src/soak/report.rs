@@ -29,6 +29,7 @@ const POINTS: usize = 360;
 /// What was seen while it ran.
 pub(super) struct Seen {
     pub(super) sold_s: f64,
+    /// How long customers went on repeating what was not answered.
     pub(super) served_s: f64,
     pub(super) healed_s: f64,
     /// Of the orders that were open when healing began.
@@ -101,6 +102,9 @@ pub struct Report {
     pub orders_per_second_held: f64,
     pub acknowledged: usize,
     pub sagas: usize,
+    /// From the last fault until every customer was answered, and until every order was at its end.
+    pub served_s: f64,
+    pub healed_s: f64,
     pub calls_repeated: BTreeMap<String, usize>,
     /// How many orders of each kind came to which end.
     pub ends: BTreeMap<String, usize>,
@@ -148,6 +152,8 @@ impl Report {
             orders_per_second_held: round(shop.acknowledged() as f64 / seen.sold_s),
             acknowledged: shop.acknowledged(),
             sagas: ends.values().sum(),
+            served_s: round(seen.served_s),
+            healed_s: round(seen.healed_s),
             calls_repeated: tally(shop.failed().into_iter().map(|text| short(&text))),
             ends,
             parked: parked.iter().map(|(why, n, one)| format!("{n} {why}, one is {one}")).collect(),

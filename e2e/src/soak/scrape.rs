@@ -12,14 +12,14 @@ use super::site::Site;
 
 /// The most probes at once, by process and callee.
 #[derive(Clone, Default)]
-pub struct Scrape {
+pub(super) struct Scrape {
     probes: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
 impl Scrape {
     /// Looks every two seconds until it is told to stop. What a process counted since, and is killed, is lost.
     #[must_use]
-    pub fn start(site: &Arc<Site>, mut stopped: watch::Receiver<bool>) -> Self {
+    pub(super) fn start(site: &Arc<Site>, mut stopped: watch::Receiver<bool>) -> Self {
         let scrape = Self::default();
         let (site, seen) = (Arc::downgrade(site), scrape.clone());
         tokio::spawn(async move {
@@ -48,7 +48,7 @@ impl Scrape {
 
     /// What was seen.
     #[must_use]
-    pub fn probes(&self) -> BTreeMap<String, u32> {
+    pub(super) fn probes(&self) -> BTreeMap<String, u32> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

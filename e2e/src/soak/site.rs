@@ -25,7 +25,7 @@ use crate::{
 
 /// Who calls, and whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Link {
+pub(super) enum Link {
     Database(Member),
     /// The provider's, from payment-svc.
     Book,
@@ -55,10 +55,10 @@ const PARTICIPANTS: [Member; 5] =
     [Member::Order, Member::Inventory, Member::Risk, Member::Payment, Member::Ledger];
 
 /// A link, with the proxy in it.
-pub struct Wire {
-    pub proxy: Proxy,
+pub(super) struct Wire {
+    pub(super) proxy: Proxy,
     /// Held by whoever breaks it.
-    pub lock: Mutex<()>,
+    pub(super) lock: Mutex<()>,
 }
 
 impl Wire {
@@ -68,33 +68,33 @@ impl Wire {
 }
 
 /// A process, with its place.
-pub struct Post {
+pub(super) struct Post {
     launch: Launch,
     starts: AtomicUsize,
-    pub grpc: String,
-    pub http: String,
+    pub(super) grpc: String,
+    pub(super) http: String,
     /// Says how far its clock is ahead.
-    pub clock: PathBuf,
+    pub(super) clock: PathBuf,
     /// None while it is dead.
-    pub process: Mutex<Option<Process>>,
+    pub(super) process: Mutex<Option<Process>>,
 }
 
 /// The site.
-pub struct Site {
-    pub databases: Databases,
-    pub postgres: Mutex<Server>,
-    pub broker: Mutex<Server>,
-    pub broker_url: String,
-    pub redis: Mutex<Server>,
-    pub wires: BTreeMap<Link, Wire>,
-    pub posts: BTreeMap<Member, Post>,
+pub(super) struct Site {
+    pub(super) databases: Databases,
+    pub(super) postgres: Mutex<Server>,
+    pub(super) broker: Mutex<Server>,
+    pub(super) broker_url: String,
+    pub(super) redis: Mutex<Server>,
+    pub(super) wires: BTreeMap<Link, Wire>,
+    pub(super) posts: BTreeMap<Member, Post>,
     folder: PathBuf,
     logs: PathBuf,
 }
 
 impl Site {
     /// Starts everything; what the processes say is written to a folder.
-    pub async fn start(orchestrators: usize, environment: &[(&str, &str)], logs: &Path) -> Self {
+    pub(super) async fn start(orchestrators: usize, environment: &[(&str, &str)], logs: &Path) -> Self {
         let (postgres, broker, redis) = tokio::join!(Server::postgres(), Server::rabbit(), Server::redis());
         std::fs::create_dir_all(logs).unwrap();
         let mut site = Self {
@@ -196,13 +196,13 @@ impl Site {
 
     /// Everybody.
     #[must_use]
-    pub fn members(&self) -> Vec<Member> {
+    pub(super) fn members(&self) -> Vec<Member> {
         self.posts.keys().copied().collect()
     }
 
     /// How often the process that a member is now said that its clock has jumped.
     #[must_use]
-    pub fn jumps(&self, member: Member) -> usize {
+    pub(super) fn jumps(&self, member: Member) -> usize {
         let n = self.posts[&member].starts.load(Ordering::Relaxed) - 1;
         let said = std::fs::read_to_string(self.log(member, n)).unwrap_or_default();
         said.matches("the clock has jumped").count()
@@ -213,7 +213,7 @@ impl Site {
     }
 
     /// Starts a member that is dead, on the addresses it had; returns when it serves.
-    pub async fn revive(&self, member: Member) -> Process {
+    pub(super) async fn revive(&self, member: Member) -> Process {
         let post = &self.posts[&member];
         let mut launch = post.launch.clone();
         let mut said = String::new();
@@ -232,7 +232,7 @@ impl Site {
 
     /// The doors that customers knock at: the orchestrators' through their proxies.
     #[must_use]
-    pub fn doors(&self) -> load::Doors {
+    pub(super) fn doors(&self) -> load::Doors {
         let callee = |address: &str| grpc::remote(&format!("http://{address}")).unwrap();
         let member = |member: Member| callee(&self.posts[&member].grpc);
         let is_door = |link: &Link| matches!(link, Link::Door(_));
@@ -247,7 +247,7 @@ impl Site {
     }
 
     /// Every link passes what is said.
-    pub fn mend(&self) {
+    pub(super) fn mend(&self) {
         for wire in self.wires.values() {
             wire.proxy.set(Manner::Pass);
             wire.proxy.lose_answers(0);
@@ -255,12 +255,12 @@ impl Site {
     }
 
     /// What a member counts.
-    pub async fn metrics(&self, member: Member) -> Option<String> {
+    pub(super) async fn metrics(&self, member: Member) -> Option<String> {
         crate::house::get(&self.posts[&member].http, "/metrics").await.map(|(_, text)| text)
     }
 
     /// Stops all, those that call before those that are called.
-    pub async fn stop(self) {
+    pub(super) async fn stop(self) {
         for post in self.posts.into_values().rev() {
             if let Some(process) = post.process.into_inner() {
                 process.terminate().await;
