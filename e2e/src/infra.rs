@@ -231,7 +231,7 @@ impl Server {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         if let Some(mut says) = child.stdin.take() {
-            says.write_all(expression.as_bytes()).await.map_err(|error| error.to_string())?;
+            says.write_all(format!("{expression}\n").as_bytes()).await.map_err(|error| error.to_string())?;
         }
         let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

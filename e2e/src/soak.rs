@@ -29,6 +29,8 @@ use tokio::{
     time::Instant,
 };
 
+use self::plan::draw;
+pub use self::report::Report;
 use self::{
     faults::{Done, Vandal},
     promises::Watch,
@@ -36,7 +38,6 @@ use self::{
     scrape::Scrape,
     site::Site,
 };
-pub use self::{plan::draw, report::Report};
 use crate::load::{Line, Pace, Shop};
 
 /// The provider and everybody's patience, fast enough for a run of minutes. What the promises are about stays as it is.

@@ -223,28 +223,35 @@ impl Vandal {
         Ok(format!("{keys} keys"))
     }
 
-    /// Nothing may be lost with it that only it has. So it is deleted while it is empty, and whoever takes from it, and what
-    /// he needs for that, is well: a message in hand goes with its queue, but its effect is committed, or its sender sends
-    /// it again.
+    /// Nothing may be lost with it that only it has. So it is deleted while it is empty, and whoever takes from it is well: a
+    /// message in hand goes with its queue, but its effect is committed, or its sender sends it again. And nobody is just
+    /// connecting: a quorum queue that is declared while it is deleted comes back without a process (RabbitMQ 3.10), and
+    /// whoever consumes from it loses his connection.
     async fn delete_queue(&self, queue: &Queue) -> Outcome {
-        let takers = takers(&queue.name);
         let mut held = Vec::new();
-        for member in &takers {
-            held.push(self.site.posts[member].process.lock().await);
+        for post in self.site.posts.values() {
+            held.push(post.process.lock().await);
         }
+        let takers = takers(&queue.name);
         let mut wires = Vec::new();
-        for member in &takers {
-            wires.push(self.site.wires[&Link::Database(*member)].lock.lock().await);
-            wires.push(self.site.wires[&Link::Broker(*member)].lock.lock().await);
+        for (link, wire) in &self.site.wires {
+            let matters = match link {
+                Link::Broker(_) => true,
+                Link::Database(member) => takers.contains(member),
+                Link::Book | Link::Redis(_) | Link::Step(..) | Link::Door(_) => false,
+            };
+            if matters {
+                wires.push(wire.lock.lock().await);
+            }
         }
         let _postgres = self.site.postgres.lock().await;
         let _node = self.site.broker.lock().await;
         let broker = self.reach().await?;
-        if !broker.delete(&queue.name).await.map_err(|error| error.to_string())? {
+        if !broker.delete(&queue.name, takers.len()).await.map_err(|error| error.to_string())? {
             return Err("something waited in it all the time".to_owned());
         }
         let began = Instant::now();
-        while broker.waiting(&queue.name).await.is_err() {
+        while !broker.look(&queue.name).await.is_ok_and(|(_, takers)| takers > 0) {
             if began.elapsed() > Duration::from_secs(60) {
                 self.watch.queue_missing(&queue.name);
                 return Ok("it never came back".to_owned());

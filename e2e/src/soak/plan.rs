@@ -14,7 +14,7 @@ use crate::stack::Member;
 /// A way to break something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub(super) enum Kind {
     /// `kill -9`.
     Kill,
     /// SIGSTOP, for a moment.
@@ -57,7 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with how often each comes in an hour.
-    pub const HOURLY: [(Self, u32); 20] = [
+    pub(super) const HOURLY: [(Self, u32); 20] = [
         (Self::Kill, 216),
         (Self::Pause, 36),
         (Self::PausePastLease, 10),
@@ -82,7 +82,7 @@ impl Kind {
 
     /// In words.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Kill => "kill -9 of a service",
             Self::Pause => "SIGSTOP of a service, for a moment",
@@ -109,19 +109,19 @@ impl Kind {
 
     /// Whether Postgres or the broker restarts.
     #[must_use]
-    pub const fn restarts_ground(self) -> bool {
+    pub(super) const fn restarts_ground(self) -> bool {
         matches!(self, Self::PostgresRestart | Self::PostgresStop | Self::BrokerKill)
     }
 
     /// Whether it may keep a saga from moving for longer than a moment, wherever the saga is.
     #[must_use]
-    pub const fn holds_everybody(self) -> bool {
+    pub(super) const fn holds_everybody(self) -> bool {
         matches!(self, Self::PostgresRestart | Self::PostgresStop | Self::PausePastLease)
     }
 
     /// How often it comes in a run of this length.
     #[must_use]
-    pub fn times(self, run: Duration) -> usize {
+    pub(super) fn times(self, run: Duration) -> usize {
         let hourly = Self::HOURLY.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, times)| *times);
         ((f64::from(hourly) * run.as_secs_f64() / 3600.0).round() as usize).max(1)
     }
@@ -192,7 +192,7 @@ impl Kind {
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub(super) enum Target {
     Member(Member),
     Link(Link),
     Postgres,
@@ -217,17 +217,17 @@ impl fmt::Display for Target {
 
 /// One fault.
 #[derive(Debug, Clone, Copy)]
-pub struct Fault {
-    pub kind: Kind,
-    pub target: Target,
+pub(super) struct Fault {
+    pub(super) kind: Kind,
+    pub(super) target: Target,
     /// After the beginning of the run.
-    pub at: Duration,
-    pub lasts: Duration,
+    pub(super) at: Duration,
+    pub(super) lasts: Duration,
 }
 
 /// All faults of a run, in their order.
 #[must_use]
-pub fn draw(seed: u64, run: Duration, orchestrators: usize) -> Vec<Fault> {
+pub(super) fn draw(seed: u64, run: Duration, orchestrators: usize) -> Vec<Fault> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut faults = Vec::new();
     for (kind, _) in Kind::HOURLY {

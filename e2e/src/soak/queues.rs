@@ -53,27 +53,38 @@ impl Broker {
         format!("{}{queue}", self.prefix).into()
     }
 
-    /// How many messages wait in a queue; an error when it is not there.
+    /// How many messages wait in a queue, and how many take from it; an error when it is not there.
     ///
     /// # Errors
     /// What the broker said.
-    pub(super) async fn waiting(&self, queue: &str) -> lapin::Result<u32> {
+    pub(super) async fn look(&self, queue: &str) -> lapin::Result<(u32, u32)> {
         // The broker closes the channel when there is no such queue.
         let channel = self.connection.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let found = channel.queue_declare(self.name(queue), passive, FieldTable::default()).await?;
-        let count = found.message_count();
+        let counts = (found.message_count(), found.consumer_count());
         channel.close(200, "seen".into()).await?;
-        Ok(count)
+        Ok(counts)
     }
 
-    /// Deletes a queue once nothing waits in it; whether it came to that.
+    /// Whether every queue has somebody who takes from it.
+    async fn all_served(&self) -> bool {
+        for queue in amends::stack::queues() {
+            if !self.look(&queue.name).await.is_ok_and(|(_, takers)| takers > 0) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Deletes a queue once everybody is connected, `takers` take from it and nothing waits in it; whether it came to that.
     ///
     /// # Errors
     /// What the broker said.
-    pub(super) async fn delete(&self, queue: &str) -> lapin::Result<bool> {
-        let until = tokio::time::Instant::now() + Duration::from_secs(10);
-        while self.waiting(queue).await? > 0 {
+    pub(super) async fn delete(&self, queue: &str, takers: usize) -> lapin::Result<bool> {
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        let takers = u32::try_from(takers).unwrap_or(u32::MAX);
+        while !self.all_served().await || self.look(queue).await? != (0, takers) {
             if tokio::time::Instant::now() > until {
                 return Ok(false);
             }
