@@ -275,7 +275,7 @@ impl Server {
     async fn serves(&mut self) {
         let what = format!("{:?} serves; its log is {}/log", self.kind, self.home.display());
         let (kind, address, home) = (self.kind, self.address, self.home.clone());
-        eventually_within(Duration::from_secs(120), &what, || async {
+        eventually_within(Duration::from_secs(240), &what, || async {
             match kind {
                 // The port is open before queries are taken.
                 Kind::Postgres => {

@@ -29,6 +29,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::plan::Kind as FaultKind;
 use self::plan::draw;
 pub use self::report::Report;
 use self::{

@@ -14,7 +14,7 @@ use crate::stack::Member;
 /// A way to break something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub enum Kind {
     /// `kill -9`.
     Kill,
     /// SIGSTOP, for a moment.
@@ -105,12 +105,6 @@ impl Kind {
             Self::ClockAhead => "a service's clock jumps one hour ahead",
             Self::ClockBack => "a service's clock jumps one hour back",
         }
-    }
-
-    /// Whether Postgres or the broker restarts.
-    #[must_use]
-    pub(super) const fn restarts_ground(self) -> bool {
-        matches!(self, Self::PostgresRestart | Self::PostgresStop | Self::BrokerKill)
     }
 
     /// Whether it may keep a saga from moving for longer than a moment, wherever the saga is.
@@ -254,6 +248,7 @@ pub(super) fn draw(seed: u64, run: Duration, orchestrators: usize) -> Vec<Fault>
 mod tests {
     use super::*;
 
+    const GROUND: [Kind; 3] = [Kind::PostgresRestart, Kind::PostgresStop, Kind::BrokerKill];
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
@@ -266,7 +261,7 @@ mod tests {
             assert!(count(&short, kind) >= 1, "{kind:?}");
         }
         assert!(count(&hour, Kind::Kill) >= 200);
-        assert!(hour.iter().filter(|fault| fault.kind.restarts_ground()).count() >= 20);
+        assert!(hour.iter().filter(|fault| GROUND.contains(&fault.kind)).count() >= 20);
         assert!(hour.iter().all(|fault| fault.at + fault.lasts <= HOUR));
     }
 
