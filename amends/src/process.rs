@@ -87,6 +87,9 @@ impl Process {
         if let Some(at) = self.ending.crash_at {
             crash::obey(at);
         }
+        if let Some(file) = self.ending.clock_file.clone() {
+            crate::signals::jump_when_told(file);
+        }
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let grpc = self.grpc_listen.unwrap_or_else(|| local(grpc));
         let http = self.http_listen.unwrap_or_else(|| local(http));

@@ -2,9 +2,10 @@
 //!
 //! A SIGHUP that the process was started to ignore (`nohup`) stays ignored. Only `main`'s side of the house listens here; everything else is given a [`Stop`]. Read next: `chassis::stop`.
 
-use std::{fs, io};
+use std::{fs, io, path::PathBuf};
 
-use chassis::stop::Stop;
+use chassis::{clock, stop::Stop};
+use chrono::TimeDelta;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The listener. From its creation on, the signals no longer end the process by themselves.
@@ -39,6 +40,30 @@ impl Signals {
         let name = self.next().await;
         tracing::warn!(signal = name, "not waiting for what is under way");
         hurry.request();
+    }
+}
+
+/// At every SIGUSR2 the wall clock of this process jumps to where the file says: milliseconds ahead of the machine's.
+pub(crate) fn jump_when_told(file: PathBuf) {
+    match signal(SignalKind::user_defined2()) {
+        Ok(mut told) => {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it dies with the process, which is what it is for"
+            )]
+            tokio::spawn(async move {
+                while told.recv().await.is_some() {
+                    let text = fs::read_to_string(&file).unwrap_or_default();
+                    let Some(ahead) = text.trim().parse().ok().and_then(TimeDelta::try_milliseconds) else {
+                        tracing::error!(file = %file.display(), "the file does not say how far to jump");
+                        continue;
+                    };
+                    clock::jump(ahead);
+                    tracing::warn!(ahead_ms = ahead.num_milliseconds(), "the clock has jumped");
+                }
+            });
+        }
+        Err(error) => tracing::error!(%error, "nobody can make this process's clock jump"),
     }
 }
 

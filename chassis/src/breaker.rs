@@ -131,6 +131,8 @@ struct Gate {
     /// None: as many as want to.
     window: Option<usize>,
     in_flight: usize,
+    /// The most that were out at once while it was half-open.
+    most_probes: usize,
     open_until: Instant,
 }
 
@@ -146,6 +148,7 @@ impl Breaker {
             generation: 0,
             window: None,
             in_flight: 0,
+            most_probes: 0,
             open_until: Instant::now(),
         };
         metrics::gauge!("amends_breaker_state", "callee" => callee).set(State::Closed.number());
@@ -178,6 +181,11 @@ impl Breaker {
             return Err(Open { retry_after: PROBE_WAIT });
         }
         gate.in_flight += granted;
+        if gate.state == State::HalfOpen && gate.in_flight > gate.most_probes {
+            gate.most_probes = gate.in_flight;
+            let most = u32::try_from(gate.most_probes).unwrap_or(u32::MAX);
+            metrics::gauge!("amends_breaker_probes_most", "callee" => self.inner.callee).set(f64::from(most));
+        }
         Ok(Permit {
             inner: Arc::clone(&self.inner),
             generation: gate.generation,

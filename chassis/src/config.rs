@@ -2,7 +2,7 @@
 //!
 //! A URL may hold a password, so it is a [`Secret`]: it is never printed, neither by `Debug` nor by `--help`.
 
-use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
+use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 
@@ -122,7 +122,7 @@ impl Log {
 }
 
 /// How a process ends.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Ending {
     /// How long calls and moves under way may take when the process is asked to stop
     #[arg(long, env = "AMENDS_GRACE", value_name = "TIME", default_value = "20s",
@@ -131,6 +131,9 @@ pub struct Ending {
     /// Die at this pass of a crash point; standard input gives the next ones: for `cargo xtask crash`
     #[arg(long, value_name = "N", hide = true, value_parser = crash::parse)]
     pub crash_at: Option<(crash::Among, u64)>,
+    /// At SIGUSR2, be as many milliseconds ahead of the machine's clock as this file says: for `cargo xtask soak`
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub clock_file: Option<PathBuf>,
 }
 
 #[cfg(test)]

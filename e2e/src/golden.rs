@@ -23,9 +23,9 @@ use types::OrderId;
 
 pub use self::release::{Facts, Said, facts, read as read_release, said, write as write_release};
 use crate::{
-    chaos::QUICK,
     load::{Kind, Line, Shop},
     process::folder,
+    soak::QUICK,
     stack::{Options, Ports, Stack},
 };
 

@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    chaos::QUICK,
     process::{Launch, Process, folder},
     proxy::Proxy,
+    soak::QUICK,
     stack::{Databases, Member, Outfit, sell},
     till::Client,
 };

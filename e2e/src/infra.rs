@@ -23,6 +23,11 @@ use crate::{eventually_within, process::folder};
 /// Where Debian and others keep the scripts that start a node without changing user and folders.
 const RABBIT_FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/usr/local/sbin"];
 
+/// Where Debian and others keep the program that asks an Erlang node without being one.
+const ERL_CALLS: [&str; 2] = ["/usr/lib/erlang/bin/erl_call", "/usr/local/lib/erlang/bin/erl_call"];
+
+const COOKIE: &str = "AMENDSPRIVATENODE";
+
 const RABBIT_CONFIG: &str = "\
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.relative = 0.6
@@ -83,7 +88,7 @@ impl Server {
         for (name, text, mode) in [
             ("rabbitmq.conf", RABBIT_CONFIG, 0o600),
             ("enabled_plugins", "[].\n", 0o600),
-            (".erlang.cookie", "AMENDSPRIVATENODE", 0o400),
+            (".erlang.cookie", COOKIE, 0o400),
         ] {
             let file = server.home.join(name);
             std::fs::write(&file, text).unwrap();
@@ -197,14 +202,50 @@ impl Server {
                 command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
                 command
             }
-            Kind::Rabbit => self.rabbit_command(&port),
+            Kind::Rabbit => self.rabbit_command("rabbitmq-server", &port),
         };
         self.child = Some(command.spawn().unwrap());
     }
 
-    fn rabbit_command(&self, port: &str) -> Command {
+    /// What the node of RabbitMQ says to an Erlang expression, which ends with a full stop.
+    ///
+    /// # Errors
+    /// The same, when it failed.
+    pub async fn evaluate(&self, expression: &str) -> Result<String, String> {
+        let port = self.address.port().to_string();
+        let node = format!("amends-{port}@localhost");
+        // `rabbitmqctl` starts a virtual machine of its own for every word, which on a busy machine takes a minute.
+        let mut command = match ERL_CALLS.iter().map(Path::new).find(|path| path.exists()) {
+            Some(erl_call) => {
+                let mut command = self.command(erl_call);
+                command.env("ERL_EPMD_PORT", self.more_ports[1].to_string());
+                command.args(["-sname", &node, "-c", COOKIE, "-timeout", "30", "-e"]).stdin(Stdio::piped());
+                command
+            }
+            None => {
+                let mut command = self.rabbit_command("rabbitmqctl", &port);
+                command.args(["--quiet", "-n", &node, "eval", expression]);
+                command
+            }
+        };
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        if let Some(mut says) = child.stdin.take() {
+            says.write_all(format!("{expression}\n").as_bytes()).await.map_err(|error| error.to_string())?;
+        }
+        let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        let text = said(&output.stdout);
+        if output.status.success() && !text.starts_with("{error") {
+            Ok(text)
+        } else {
+            Err(format!("{text} {}", said(&output.stderr)))
+        }
+    }
+
+    fn rabbit_command(&self, script: &str, port: &str) -> Command {
         let scripts = RABBIT_FOLDERS.iter().map(Path::new).find(|f| f.join("rabbitmq-server").exists());
-        let mut command = self.command(&scripts.expect("RabbitMQ is installed").join("rabbitmq-server"));
+        let mut command = self.command(&scripts.expect("RabbitMQ is installed").join(script));
         command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default()).env("HOME", &self.home);
         command.env("LANG", "C.UTF-8").env("ERL_EPMD_ADDRESS", "127.0.0.1");
         for (variable, value) in [
@@ -234,7 +275,7 @@ impl Server {
     async fn serves(&mut self) {
         let what = format!("{:?} serves; its log is {}/log", self.kind, self.home.display());
         let (kind, address, home) = (self.kind, self.address, self.home.clone());
-        eventually_within(Duration::from_secs(120), &what, || async {
+        eventually_within(Duration::from_secs(240), &what, || async {
             match kind {
                 // The port is open before queries are taken.
                 Kind::Postgres => {

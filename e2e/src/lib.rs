@@ -13,7 +13,6 @@
     reason = "a harness fails by panicking, and speaks of things by their names"
 )]
 
-pub mod chaos;
 mod clients;
 mod collector;
 pub mod crash;
@@ -28,6 +27,7 @@ mod node;
 pub mod process;
 pub mod proxy;
 pub mod seeded;
+pub mod soak;
 pub mod stack;
 pub mod till;
 mod world;

@@ -200,6 +200,11 @@ impl Process {
         Ok(passed.parse().unwrap())
     }
 
+    /// SIGUSR2.
+    pub async fn jump(&self) {
+        self.signal("USR2").await;
+    }
+
     /// Its end, by itself, and how.
     pub async fn wait(&mut self) -> String {
         self.child.wait().await.unwrap().to_string()

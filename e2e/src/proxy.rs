@@ -1,6 +1,10 @@
-//! A proxy in front of a server, which passes, refuses, swallows or cuts: what a network does to a connection.
+//! A proxy in front of a server, which passes, slows, refuses, swallows, cuts or resets: what a network does to a
+//! connection.
 //!
-//! It knows one thing about what it passes on: where a Postgres client says COMMIT.
+//! It knows two things about what it passes on, both in `proxy/talk.rs`: where a Postgres client says COMMIT, and where an
+//! HTTP/2 client asks and is answered. So it can lose an answer whose question has had its effect.
+
+mod talk;
 
 use std::{
     net::SocketAddr,
@@ -8,13 +12,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
         TcpListener, TcpSocket, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::{Notify, watch},
     task::JoinHandle,
@@ -26,8 +31,10 @@ pub enum Manner {
     Pass,
     /// Nobody listens: connecting is refused.
     Refuse,
-    /// Connecting works, and nothing that is said arrives, in either direction.
+    /// Connecting works, and nothing that is said arrives, in either direction, until this ends.
     Swallow,
+    /// Whatever is said arrives this much later.
+    Slow(Duration),
 }
 
 /// What to do to the next connection on which a COMMIT passes.
@@ -35,29 +42,39 @@ pub enum Manner {
 pub enum CutAt {
     /// The COMMIT never reaches the server.
     Before,
-    /// It reaches the server, and its answer is lost.
+    /// It reaches the server and is done, and its answer is lost.
     After,
 }
 
-/// How long the answer to a COMMIT is waited for that is then lost.
-const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// What a connection's client is to hear of its COMMIT.
-#[derive(Default)]
-struct Answer {
-    is_lost: AtomicBool,
-    came: Notify,
+/// What springs the trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bait {
+    Commit(CutAt),
+    /// A call; its answer is lost.
+    Call,
 }
+
+/// How connections that stand are ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Close,
+    /// With RST, as if the other side had lost its memory.
+    Reset,
+}
+
+/// An answer that does not come within this is not waited for: the connection is cut all the same.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 struct Shared {
     target: SocketAddr,
     manner: watch::Sender<Manner>,
-    /// Rises when all connections are to be cut.
-    cuts: watch::Sender<u64>,
-    commits: Mutex<(u32, CutAt)>,
-    /// What counts as a COMMIT, in what a client says.
-    marks: &'static [&'static [u8]],
-    cut_at_commit: AtomicU32,
+    /// Rises when all connections are to end.
+    ends: watch::Sender<(u64, End)>,
+    trap: Mutex<(u32, Bait)>,
+    sprung: AtomicU32,
+    /// Answers that came from the server, and went no further.
+    lost: AtomicU32,
+    standing: AtomicU32,
     passed: AtomicU64,
 }
 
@@ -69,10 +86,13 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-/// How the orchestrator's commits look on the wire: the transaction's word, and its one-statement group commit, which is
-/// prepared once and then named by a Bind; there the parameters tell it from a read.
-const MARKS: &[&[u8]] =
-    &[b"COMMIT\0", b"PivotPassed", b"StepDone", b"TurnedRound", b"Finished", b"CommandSent"];
+/// What the two directions of a connection know of each other.
+#[derive(Default)]
+struct Line {
+    /// What the server says from now on is lost.
+    deaf: AtomicBool,
+    answered: Notify,
+}
 
 impl Proxy {
     /// In front of `target`.
@@ -82,10 +102,11 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target,
             manner: watch::channel(Manner::Pass).0,
-            cuts: watch::channel(0).0,
-            commits: Mutex::new((0, CutAt::Before)),
-            marks: MARKS,
-            cut_at_commit: AtomicU32::new(0),
+            ends: watch::channel((0, End::Close)).0,
+            trap: Mutex::new((0, Bait::Call)),
+            sprung: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
+            standing: AtomicU32::new(0),
             passed: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(Some(listener), address, Arc::clone(&shared)));
@@ -109,7 +130,16 @@ impl Proxy {
 
     /// Cuts every connection that stands.
     pub fn cut(&self) {
-        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+        self.end(End::Close);
+    }
+
+    /// Resets every connection that stands.
+    pub fn reset(&self) {
+        self.end(End::Reset);
+    }
+
+    fn end(&self, how: End) {
+        self.shared.ends.send_modify(|(times, end)| (*times, *end) = (*times + 1, how));
     }
 
     /// As if the server were gone: what stands is cut, and connecting is refused.
@@ -125,13 +155,34 @@ impl Proxy {
 
     /// Cuts the next `times` connections on which a COMMIT passes.
     pub fn cut_at_commit(&self, times: u32, at: CutAt) {
-        *self.shared.commits.lock().unwrap_or_else(PoisonError::into_inner) = (times, at);
+        self.lay(times, Bait::Commit(at));
     }
 
-    /// How many were cut at a COMMIT so far.
+    /// Loses the answers of the next `times` calls over HTTP/2, each with its connection.
+    pub fn lose_answers(&self, times: u32) {
+        self.lay(times, Bait::Call);
+    }
+
+    fn lay(&self, times: u32, bait: Bait) {
+        *self.shared.trap.lock().unwrap_or_else(PoisonError::into_inner) = (times, bait);
+    }
+
+    /// How many were cut at a COMMIT or a call so far.
     #[must_use]
     pub fn cut_so_far(&self) -> u32 {
-        self.shared.cut_at_commit.load(Ordering::SeqCst)
+        self.shared.sprung.load(Ordering::SeqCst)
+    }
+
+    /// Answers that the server gave, and that were lost here.
+    #[must_use]
+    pub fn answers_lost(&self) -> u32 {
+        self.shared.lost.load(Ordering::SeqCst)
+    }
+
+    /// Connections that stand.
+    #[must_use]
+    pub fn standing(&self) -> u32 {
+        self.shared.standing.load(Ordering::SeqCst)
     }
 
     /// Bytes that passed, both ways.
@@ -158,7 +209,7 @@ async fn accept(mut listener: Option<TcpListener>, address: SocketAddr, shared: 
             _ => {}
         }
         let Some(open) = &listener else {
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(20), manner.changed()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(20), manner.changed()).await;
             continue;
         };
         tokio::select! {
@@ -179,85 +230,109 @@ fn listen(address: SocketAddr) -> Option<TcpListener> {
     socket.listen(1024).ok()
 }
 
-/// Ends when either side does, or when it is cut; both ends are then reset.
-async fn carry(client: TcpStream, shared: Arc<Shared>) {
-    let mut cuts = shared.cuts.subscribe();
-    cuts.borrow_and_update();
-    let work = async {
+/// Ends when either side does, or when it is ended.
+async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
+    let mut ends = shared.ends.subscribe();
+    ends.borrow_and_update();
+    let connect = async {
         let mut manner = shared.manner.subscribe();
         // Whoever connects while everything is swallowed waits for it to end.
         let _ = manner.wait_for(|manner| *manner != Manner::Swallow).await;
-        let Ok(server) = TcpStream::connect(shared.target).await else { return };
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
-        let answer = Answer::default();
+        TcpStream::connect(shared.target).await.ok()
+    };
+    let server = tokio::select! {
+        server = connect => server,
+        _ = ends.changed() => None,
+    };
+    let Some(mut server) = server else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    shared.standing.fetch_add(1, Ordering::SeqCst);
+    let is_ended = {
+        let line = Line::default();
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
         tokio::select! {
-            () = pass(from_client, to_server, &shared, &answer) => {}
-            () = pass_back(from_server, to_client, &shared, &answer) => {}
+            () = asking(from_client, to_server, &shared, &line) => false,
+            () = answering(from_server, to_client, &shared, &line) => false,
+            _ = ends.changed() => true,
         }
     };
-    tokio::select! {
-        () = work => {}
-        _ = cuts.changed() => {}
+    shared.standing.fetch_sub(1, Ordering::SeqCst);
+    if is_ended && ends.borrow().1 == End::Reset {
+        let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
 
-/// From the client to the server, where a COMMIT may be cut.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, answer: &Answer) {
+/// From the client to the server.
+async fn asking(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared, line: &Line) {
     let mut manner = shared.manner.subscribe();
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let Ok(read @ 1..) = from.read(&mut bytes).await else { return };
-        let _ = manner.wait_for(|manner| *manner != Manner::Swallow).await;
+        held_up(&mut manner).await;
         let said = &bytes[..read];
-        let cut = if shared.marks.iter().any(|mark| contains(said, mark)) { take_cut(shared) } else { None };
-        if cut == Some(CutAt::Before) {
+        let sprung = take_bait(shared, said);
+        if sprung == Some(Bait::Commit(CutAt::Before)) {
             return;
         }
-        if cut == Some(CutAt::After) {
-            answer.is_lost.store(true, Ordering::SeqCst);
+        if sprung.is_some() {
+            line.deaf.store(true, Ordering::SeqCst);
         }
         if to.write_all(said).await.is_err() {
             return;
         }
         shared.passed.fetch_add(read as u64, Ordering::SeqCst);
-        if cut == Some(CutAt::After) {
-            // The server has done it when it answers; if it hangs, it works on while its client is gone.
-            let _ = tokio::time::timeout(ANSWERS_WITHIN, answer.came.notified()).await;
+        if sprung.is_some() {
+            // The server has it and answers; only then is it sure that the question had its effect.
+            let _ = tokio::time::timeout(ANSWERED_WITHIN, line.answered.notified()).await;
             return;
         }
     }
 }
 
 /// From the server to the client.
-async fn pass_back(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, answer: &Answer) {
+async fn answering(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared, line: &Line) {
     let mut manner = shared.manner.subscribe();
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let Ok(read @ 1..) = from.read(&mut bytes).await else { return };
-        let _ = manner.wait_for(|manner| *manner != Manner::Swallow).await;
-        if answer.is_lost.load(Ordering::SeqCst) {
-            answer.came.notify_one();
+        held_up(&mut manner).await;
+        let said = &bytes[..read];
+        if line.deaf.load(Ordering::SeqCst) {
+            let bait = shared.trap.lock().unwrap_or_else(PoisonError::into_inner).1;
+            if bait != Bait::Call || talk::answers(said) {
+                shared.lost.fetch_add(1, Ordering::SeqCst);
+                line.answered.notify_one();
+            }
             continue;
         }
-        if to.write_all(&bytes[..read]).await.is_err() {
+        if to.write_all(said).await.is_err() {
             return;
         }
         shared.passed.fetch_add(read as u64, Ordering::SeqCst);
     }
 }
 
-fn take_cut(shared: &Shared) -> Option<CutAt> {
-    let mut commits = shared.commits.lock().unwrap_or_else(PoisonError::into_inner);
-    if commits.0 == 0 {
-        return None;
+async fn held_up(manner: &mut watch::Receiver<Manner>) {
+    let now = manner.wait_for(|manner| *manner != Manner::Swallow).await.map(|manner| *manner);
+    if let Ok(Manner::Slow(by)) = now {
+        tokio::time::sleep(by).await;
     }
-    commits.0 -= 1;
-    shared.cut_at_commit.fetch_add(1, Ordering::SeqCst);
-    Some(commits.1)
 }
 
-fn contains(bytes: &[u8], mark: &[u8]) -> bool {
-    bytes.windows(mark.len()).any(|part| part == mark)
+fn take_bait(shared: &Shared, said: &[u8]) -> Option<Bait> {
+    let mut trap = shared.trap.lock().unwrap_or_else(PoisonError::into_inner);
+    if trap.0 == 0 {
+        return None;
+    }
+    let taken = match trap.1 {
+        Bait::Commit(_) => talk::commits(said),
+        Bait::Call => talk::asks(said),
+    };
+    if !taken {
+        return None;
+    }
+    trap.0 -= 1;
+    shared.sprung.fetch_add(1, Ordering::SeqCst);
+    Some(trap.1)
 }

@@ -1,7 +1,7 @@
 //! The stack as its users run it: every service a process of its own, over real Postgres, RabbitMQ and Redis.
 //!
 //! One database and one role per service; any number of orchestrators. Each process can be killed, stopped, woken and
-//! started again on the address it had. Read next: `stack/databases.rs`, then `chaos.rs`, which is unkind to it.
+//! started again on the address it had. Read next: `stack/databases.rs`, then `soak.rs`, which is unkind to the like of it.
 
 mod databases;
 mod outfit;

@@ -36,7 +36,10 @@ use crate::{
     ownership::Owned,
     participants::Participants,
     signal::{Said, Signal, StoreSignals},
-    store::{order::OrderRow, start::StartOrders},
+    store::{
+        order::{OrderRow, ReadOrders},
+        start::{FindKeys, StartOrders},
+    },
 };
 
 /// What the doors stand on.
@@ -52,6 +55,8 @@ pub struct Doors {
     pub(crate) owned: Arc<Owned>,
     pub(crate) participants: Participants,
     pub(crate) signals: Batcher<StoreSignals>,
+    pub(crate) orders: Batcher<ReadOrders>,
+    pub(crate) found: Batcher<FindKeys>,
     pub(crate) starts: Batcher<StartOrders>,
     pub(crate) driver: mpsc::UnboundedSender<Input>,
     pub(crate) quotes: Quotes,
@@ -88,9 +93,8 @@ impl Doors {
     }
 
     async fn order_row(&self, order: types::OrderId) -> Result<OrderRow, Status> {
-        let mut connection = self.connection().await?;
-        let found = crate::store::order::get(&mut connection, &[order]).await.map_err(|e| database(&e))?;
-        found.into_iter().next().ok_or_else(|| error::not_found("order", &order.to_string()))
+        let found = self.orders.submit(order, None).await.map_err(no_answer)?;
+        found.ok_or_else(|| error::not_found("order", &order.to_string()))
     }
 }
 

@@ -52,7 +52,10 @@ use self::{
     ownership::{Keeper, Owned},
     participants::{DispatchOptions, Participants},
     signal::{Discarded, StoreSignals},
-    store::start::StartOrders,
+    store::{
+        order::ReadOrders,
+        start::{FindKeys, StartOrders},
+    },
 };
 pub use self::{participants::Callees, settings::Settings};
 
@@ -171,6 +174,8 @@ impl Service {
 
         let signals =
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
+        let orders = Batcher::new(Arc::new(ReadOrders { pool: pool.clone() }), Limits::default(), &stop);
+        let found = Batcher::new(Arc::new(FindKeys { pool: pool.clone() }), Limits::default(), &stop);
         let starts = Batcher::new(Arc::new(StartOrders { pool: pool.clone() }), Limits::default(), &stop);
         let doors = api::Doors {
             pool,
@@ -184,6 +189,8 @@ impl Service {
             owned,
             participants,
             signals,
+            orders,
+            found,
             starts,
             driver: input,
             quotes: api::quotes(),

@@ -43,6 +43,14 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     let ourselves = std::env::var_os("CARGO");
     let mut command = Command::new(ourselves.unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(workspace_root());
+    // cargo told us about our own package. A build script that watches these (ring's) would run again, and with it half the
+    // workspace, whenever cargo is called by hand after us, or by us after a hand.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of_ours| name.to_string_lossy().starts_with(of_ours))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -48,14 +48,14 @@ Commands:
   upgrade --from REV
                   that revision and this one side by side on one stack under load, and back again
   trace ord_…     an order's trace over all processes, from the file that the stack's collector writes
-  chaos [-- args] orders of every kind over such a stack while its processes are killed; the auditor has the last word
-                  (stack, chaos and crash take `--release`: built as people run it, for long runs)
+  soak [-- args]  orders of every kind over a stack of its own while all breaks that can; the auditor has the last word
+                  (stack, soak and crash take `--release`: built as people run it, for long runs)
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   fuzz [TARGET …] libFuzzer at the decoders of every door, from the committed corpus (--help: its options)
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
-  ci              format, tidy, clippy, all tests, short chaos and crash runs, as .ci/run does
+  ci              format, tidy, clippy, all tests, short crash and soak runs, as .ci/run does
 
 Options:
   -h, --help      this text
@@ -63,7 +63,7 @@ Options:
 Examples:
   cargo xtask up                                   see it run; Ctrl-C stops it, the data stays
   cargo xtask up -- --help                         what `amends up` can be told
-  cargo xtask chaos -- --minutes 5 --orders 10000  each process killed three times
+  cargo xtask soak -- --minutes 10 --release       every kind of fault; the report is in target/soak/
   cargo xtask sim --seed 4711 --trace              one simulated run, step by step
   cargo xtask test                                 every test of the workspace
   cargo xtask test -- -p inventory-svc             the tests of one crate
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::run(&args),
         "up" => up::run(&args),
-        "stack" | "chaos" | "crash" | "bugs" | "golden" => rig::run(&command, &args),
+        "stack" | "crash" | "bugs" | "golden" | "soak" => rig::run(&command, &args),
         "demo" => rig::demo(&args),
         "sim" => sim::run(&args),
         "trace" => rig::trace(&args),

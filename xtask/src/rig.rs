@@ -1,5 +1,5 @@
-//! `cargo xtask stack`, `chaos`, `crash` and `bugs`: private Postgres, RabbitMQ and Redis, then the program of `e2e` that starts
-//! every service as a process of its own.
+//! `cargo xtask stack`, `crash`, `bugs`, `golden` and `soak`: private Postgres, RabbitMQ and Redis, then the program of
+//! `e2e` that starts every service as a process of its own. The soak brings its own servers, because it breaks them.
 //!
 //! Only that program is told to stop; it stops its processes in order. Read next: `e2e/src/stack.rs`.
 #![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::cargo;
 use crate::machine::Machine;
 use crate::service::has_ended;
-use crate::services::Services;
+use crate::services::{self, Services};
 use crate::stop::Stop;
 
 /// Eight processes may take their grace of 20 s, one after another only in the worst case.
@@ -38,10 +38,15 @@ pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Resu
         return Err(rig.exec()).context("cannot start the program that was just built");
     }
     let machine = Machine::prepare(stop)?;
+    rig.current_dir(cargo::workspace_root()).env("AMENDS_TEST_BINARY", amends);
+    if command == "soak" {
+        let home = services::folder()?;
+        rig.env("TMPDIR", home.path()).env("AMENDS_TEST_POSTGRES_BIN", &machine.postgres.folder);
+        return supervise(rig, None, stop);
+    }
     let services = Services::start(&machine, stop)?;
-    rig.current_dir(cargo::workspace_root()).envs(services.environment()).env("AMENDS_TEST_BINARY", amends);
-    rig.env("TMPDIR", services.scratch()?);
-    supervise(rig, &services, stop)
+    rig.envs(services.environment()).env("TMPDIR", services.scratch()?);
+    supervise(rig, Some(&services), stop)
 }
 
 /// As `test` builds them, so that nothing is compiled twice.
@@ -57,14 +62,14 @@ fn told(arguments: &[String]) -> (&'static [&'static str], &'static str, Vec<Str
 }
 
 /// Waits for its end; passes a signal on to it alone, and after its grace ends what is left of its group.
-fn supervise(mut rig: Command, services: &Services, stop: &Stop) -> Result<ExitCode> {
+fn supervise(mut rig: Command, services: Option<&Services>, stop: &Stop) -> Result<ExitCode> {
     let mut child = rig.process_group(0).spawn().context("cannot start the program that was just built")?;
     let group = Pid::from_child(&child);
     let mut asked_at: Option<Instant> = None;
     let mut outcome = Ok(());
     while !has_ended(group) && asked_at.is_none_or(|since| since.elapsed() < GRACE) {
         if asked_at.is_none() {
-            outcome = services.check();
+            outcome = services.map_or(Ok(()), Services::check);
             if stop.asked() || outcome.is_err() {
                 let _ = kill_process(group, Signal::TERM);
                 asked_at = Some(Instant::now());

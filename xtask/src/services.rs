@@ -122,6 +122,14 @@ impl Services {
     }
 }
 
+/// A folder for servers that somebody else starts: their accounts may pass through, and it goes with its guard.
+pub(crate) fn folder() -> Result<TempDir> {
+    let home = tempfile::Builder::new().prefix("amends-test-").tempdir();
+    let home = home.context("cannot make a temporary folder")?;
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o1777)).context("cannot open the folder")?;
+    Ok(home)
+}
+
 /// `cargo xtask services`.
 pub(crate) fn stay() -> Result<ExitCode> {
     let stop = Stop::listen()?;

@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,13 +20,20 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use super::{Kind, Line, Then};
 use crate::{Spec, eventually_within};
 
 /// Whatever was killed is back long before.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A call that takes longer is given up and made again: its server may be stopped, or the network swallows it.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Between two calls, at first and at most: a crowd of customers that knocks without a pause keeps a server down.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How fast orders are sent.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +59,7 @@ struct Known {
 pub struct Shop {
     line: Line,
     known: Arc<Mutex<BTreeMap<String, Known>>>,
+    count: Arc<AtomicUsize>,
     failed: Arc<Mutex<Vec<String>>>,
     /// From creation to end of what needed nobody, in milliseconds.
     plain: Arc<Mutex<Vec<i64>>>,
@@ -57,13 +68,26 @@ pub struct Shop {
 impl Shop {
     #[must_use]
     pub fn at(line: &Line) -> Self {
-        Self { line: line.clone(), known: Arc::default(), failed: Arc::default(), plain: Arc::default() }
+        Self {
+            line: line.clone(),
+            known: Arc::default(),
+            count: Arc::default(),
+            failed: Arc::default(),
+            plain: Arc::default(),
+        }
     }
 
     /// Orders acknowledged so far.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Every acknowledged order, with its kind.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<String, Kind> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().map(|known| (known.order_id.clone(), known.kind)).collect()
     }
 
     /// Every acknowledged order with its kind.
@@ -81,7 +105,13 @@ impl Shop {
 
     /// Sends `count` orders of the mix and does to each what its kind says.
     pub async fn sell(&self, count: usize, pace: Pace) {
+        self.sell_until(count, pace, std::future::pending()).await;
+    }
+
+    /// As [`Shop::sell`], but begins no order any more once it is `closed`; returns when everybody was served.
+    pub async fn sell_until(&self, count: usize, pace: Pace, closed: impl Future<Output = ()>) {
         let places = Arc::new(Semaphore::new(pace.places));
+        let mut closed = std::pin::pin!(closed);
         let mut clock = pace.per_second.map(|rate| {
             let mut clock = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
             clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -89,10 +119,16 @@ impl Shop {
         });
         let mut customers = JoinSet::new();
         for i in 0..count {
-            if let Some(clock) = &mut clock {
-                clock.tick().await;
-            }
-            let place = Arc::clone(&places).acquire_owned().await.unwrap();
+            let turn = async {
+                if let Some(clock) = &mut clock {
+                    clock.tick().await;
+                }
+                Arc::clone(&places).acquire_owned().await.unwrap()
+            };
+            let place = tokio::select! {
+                () = &mut closed => break,
+                place = turn => place,
+            };
             let shop = self.clone();
             customers.spawn(async move {
                 let kind = Kind::of(i);
@@ -122,17 +158,52 @@ impl Shop {
 
     /// Sends one order until it is acknowledged.
     async fn order(&self, kind: Kind, spec: &Spec) -> Order {
-        eventually_within(PATIENCE, "the order is acknowledged", || async {
-            let answer = OrdersClient::new(self.line.orchestrator()).create_order(spec.request()).await;
-            let order = answer.map_err(|status| self.note("CreateOrder", &status)).ok()?.into_inner();
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let order_id = order.order_id.clone();
-            let before = known.insert(spec.key.clone(), Known { kind, order_id });
-            assert!(before.is_none_or(|before| before.order_id == order.order_id), "one key, one order");
-            drop(known);
-            Some(order)
-        })
-        .await
+        let order = self
+            .until_heard(
+                "CreateOrder",
+                |_| false,
+                || async {
+                    let answer =
+                        OrdersClient::new(self.line.orchestrator()).create_order(spec.request()).await;
+                    answer.map(Response::into_inner)
+                },
+            )
+            .await
+            .expect("it is repeated until it is acknowledged");
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let order_id = order.order_id.clone();
+        let before = known.insert(spec.key.clone(), Known { kind, order_id });
+        assert!(before.is_none_or(|before| before.order_id == order.order_id), "one key, one order");
+        self.count.store(known.len(), Ordering::Relaxed);
+        drop(known);
+        order
+    }
+
+    /// Calls until it is answered; none when the answer is one that ends it.
+    async fn until_heard<T, F>(
+        &self,
+        name: &str,
+        ends: impl Fn(&Status) -> bool,
+        mut call: impl FnMut() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let until = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answer = tokio::time::timeout(CALL, call()).await;
+            match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
+                Ok(answer) => return Some(answer),
+                Err(status) if ends(&status) => return None,
+                // What it is about is on its way still.
+                Err(status) if status.code() == Code::NotFound => {}
+                Err(status) => self.note(name, &status),
+            }
+            assert!(Instant::now() < until, "{name} was not heard within {PATIENCE:?}");
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
     async fn then(&self, kind: Kind, order: &Order) {
@@ -144,22 +215,11 @@ impl Shop {
     }
 
     /// Says it until somebody heard it. What comes too late was heard too.
-    async fn say<F>(&self, call: &str, mut say: impl FnMut() -> F)
+    async fn say<F>(&self, name: &str, say: impl FnMut() -> F)
     where
         F: Future<Output = Result<(), Status>>,
     {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match say().await {
-                Ok(()) => return,
-                Err(status) if status.code() == Code::FailedPrecondition => return,
-                // The screening is on its way still.
-                Err(status) if status.code() == Code::NotFound => {}
-                Err(status) => self.note(call, &status),
-            }
-            assert!(Instant::now() < until, "{call} was not heard within {PATIENCE:?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let _ = self.until_heard(name, |status| status.code() == Code::FailedPrecondition, say).await;
     }
 
     async fn decide(&self, order: &Order, approve: bool) {
@@ -170,9 +230,22 @@ impl Shop {
                 reviewer: "ada".into(),
                 reason: "looked".into(),
             };
-            ReviewsClient::new(self.line.doors().risk).decide_review(decision).await.map(|_| ())
+            match ReviewsClient::new(self.line.doors().risk).decide_review(decision).await {
+                Ok(_) => Ok(()),
+                // It ended otherwise before anybody screened it: there will be no review.
+                Err(status) if status.code() == Code::NotFound && self.is_ended(order).await => Ok(()),
+                Err(status) => Err(status),
+            }
         })
         .await;
+    }
+
+    async fn is_ended(&self, order: &Order) -> bool {
+        let request = GetOrderRequest { order_id: order.order_id.clone() };
+        let order = OrdersClient::new(self.line.orchestrator()).get_order(request).await;
+        order.is_ok_and(|order| {
+            matches!(order.get_ref().status(), OrderStatus::Completed | OrderStatus::Cancelled)
+        })
     }
 
     async fn cancel(&self, order: &Order) {

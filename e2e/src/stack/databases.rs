@@ -56,6 +56,14 @@ impl Databases {
         PgConnection::connect_with(&options).await.unwrap()
     }
 
+    /// As the owner of a schema's database, if the server is there.
+    ///
+    /// # Errors
+    /// What it said.
+    pub async fn reach(&self, schema: &Schema) -> sqlx::Result<PgConnection> {
+        PgConnection::connect(&self.owners[schema.name]).await
+    }
+
     /// A service's own URL.
     #[must_use]
     pub fn url(&self, schema: &Schema) -> String {
@@ -112,17 +120,24 @@ impl Databases {
         acknowledged: Option<PathBuf>,
         patience: Duration,
     ) -> Result<(), String> {
+        let report = self.examine(acknowledged, patience).await?;
+        if report.is_clean() { Ok(()) } else { Err(format!("{report:#?}")) }
+    }
+
+    /// The same; what it says in the end, whatever that is.
+    pub(crate) async fn examine(
+        &self,
+        acknowledged: Option<PathBuf>,
+        patience: Duration,
+    ) -> Result<amends::audit::Report, String> {
         let sources = Sources::of(|room: Room| self.owners[room.schema()].clone())
             .with_letters(self.owners[notification_svc::SCHEMA.name].clone());
         let options = amends::audit::Options { quiescent: true, acknowledged, ..Default::default() };
         let until = Instant::now() + patience;
         loop {
             let report = amends::audit::run(&sources, &options).await.map_err(|error| error.to_string())?;
-            if report.is_clean() {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err(format!("{report:#?}"));
+            if report.is_clean() || Instant::now() > until {
+                return Ok(report);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

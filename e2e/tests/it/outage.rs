@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use e2e::{Builder, BusKind, Kind, Meddling, Record, Spec, World, eventually};
+use e2e::{
+    Builder, BusKind, Kind, Meddling, Record, Spec, World, eventually, eventually_within,
+    house::{Ground, House},
+    proxy::Manner,
+    stack::Member,
+};
+use proto::order::v1::orders_client::OrdersClient;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_wait_behind_the_breaker_and_complete_when_the_participant_is_back() {
@@ -72,4 +78,27 @@ async fn compensations_wait_for_a_participant_that_is_away() {
     world.is_cancelled(&order.order_id).await;
     assert_eq!(world.book(&order).await, (2400, 2400));
     world.audit().await;
+}
+
+/// Everybody who was turned away during an outage comes back at once, and asks again when he was not answered in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_repeats_its_requests_over_a_slow_database_is_served() {
+    let house = House::start(Ground::default(), 1).await;
+    house.stock_up().await;
+    house.database(Member::Orchestrator(1)).set(Manner::Slow(Duration::from_millis(200)));
+    let doors = house.callee(Member::Orchestrator(1));
+    // One connection for each would serve about twenty of them a second, and keep the others waiting past their patience.
+    let crowd = (0..600).map(|_| {
+        let (doors, spec) = (doors.clone(), Spec::of(1));
+        tokio::spawn(async move {
+            eventually_within(Duration::from_secs(60), "the order is acknowledged", || async {
+                let call = async { OrdersClient::new(doors.clone()).create_order(spec.request()).await };
+                tokio::time::timeout(Duration::from_secs(5), call).await.ok()?.ok()
+            })
+            .await;
+        })
+    });
+    for customer in crowd.collect::<Vec<_>>() {
+        customer.await.unwrap();
+    }
 }

@@ -5,9 +5,10 @@ use std::{path::Path, time::Duration};
 use amends::audit::{self, Invariant, Room, Sources};
 use chassis::testbed::variable;
 use e2e::{
-    Spec, chaos,
+    Spec,
     load::{Line, Pace, Shop},
     process::folder,
+    soak,
     stack::{Options, Ports, Stack},
 };
 use lapin::{Channel, Connection, ConnectionProperties, options, types::FieldTable};
@@ -78,7 +79,7 @@ async fn no_token_and_no_card_number_can_be_read_in_any_database_queue_letter_or
         "info,amends=trace,orchestrator=trace,payment_svc=trace,ledger_svc=trace,chassis=trace",
     )];
     let environment =
-        chaos::QUICK.iter().chain(&more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        soak::QUICK.iter().chain(&more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let options =
         Options { orchestrators: 2, ports: Ports::Any, tail: false, environment, folder: house.clone() };
     let stack = Stack::start(options).await;

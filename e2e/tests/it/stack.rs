@@ -9,16 +9,17 @@ use chassis::{
     testbed::variable,
 };
 use e2e::{
-    Spec, chaos, eventually_within,
+    Spec, eventually_within,
     load::{Line, Pace, Shop},
     process::folder,
+    soak,
     stack::{Member, Options, Ports, Stack},
 };
 use lapin::{BasicProperties, Connection, ConnectionProperties, options, types::FieldTable};
 use proto::order::v1::{CancelOrderRequest, GetOrderRequest, OrderStatus, orders_client::OrdersClient};
 
 async fn stack(orchestrators: usize, more: &[(&str, &str)]) -> Stack {
-    let quick = chaos::QUICK.iter().chain(more);
+    let quick = soak::QUICK.iter().chain(more);
     let environment = quick.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let tail = false;
     Stack::start(Options { orchestrators, ports: Ports::Any, tail, environment, folder: folder("stack") })

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use chassis::testbed::variable;
 use e2e::{
-    Spec, chaos, eventually, eventually_within,
+    Spec, eventually, eventually_within,
     load::{Line, Pace, Shop},
     process::{PROGRAM, folder},
+    soak,
     stack::{Member, Options, Ports, Stack},
 };
 use proto::{
@@ -68,7 +69,7 @@ impl Releases {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_releases_in_flight_together_end_each_saga_by_its_own_version() {
     // Nobody's review expires here.
-    let patient = chaos::QUICK.iter().filter(|(name, _)| *name != "AMENDS_RISK_REVIEW_DEADLINE");
+    let patient = soak::QUICK.iter().filter(|(name, _)| *name != "AMENDS_RISK_REVIEW_DEADLINE");
     let environment = patient.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let options =
         Options { orchestrators: 0, ports: Ports::Any, tail: false, environment, folder: folder("versions") };
@@ -151,7 +152,7 @@ async fn sell_while<T>(shop: &Shop, orders: usize, rolling: impl Future<Output =
 async fn two_builds_side_by_side_under_load_and_back_again() {
     let (before, this) = (release_before(), variable(PROGRAM));
     let mut environment: Vec<_> =
-        chaos::QUICK.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        soak::QUICK.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     environment.push((PROGRAM.to_owned(), before.clone()));
     // The databases are this release's from the beginning: schemas are migrated first.
     let options =

@@ -198,10 +198,7 @@ fn shown(row: &OrderRow) -> Result<Order, Status> {
 impl Doors {
     async fn known_key(&self, checked: &Checked) -> Result<Option<Key>, Status> {
         let Some(key) = &checked.key else { return Ok(None) };
-        let mut connection = self.connection().await?;
-        store::start::find_key(&mut connection, checked.merchant.as_str(), key)
-            .await
-            .map_err(|e| database(&e))
+        self.found.submit((checked.merchant.as_str().to_owned(), key.clone()), None).await.map_err(no_answer)
     }
 
     /// A key that is known: the same order as it now is, or a refusal when it was used for something else.

@@ -1,8 +1,14 @@
 //! The order projection, read.
 
-use chassis::sql::{Checked, Statement};
+use std::collections::HashMap;
+
+use chassis::{
+    batcher::Command,
+    database::{self, Trouble},
+    sql::{Checked, Statement},
+};
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use types::OrderId;
 use uuid::Uuid;
 
@@ -93,13 +99,36 @@ fn read(row: Row) -> sqlx::Result<OrderRow> {
     })
 }
 
-/// Some orders; those that are not there are left out.
-///
-/// # Errors
-/// What the database said.
-pub async fn get(connection: &mut PgConnection, orders: &[OrderId]) -> sqlx::Result<Vec<OrderRow>> {
-    let ids = orders.iter().map(|o| o.uuid()).collect();
-    GET.all(connection, (ids,)).await?.into_iter().map(read).collect()
+/// Reads orders, all that are asked for at once in one statement: those who wait for an order look again and again, and a
+/// connection for each of them would leave none to the sagas.
+pub struct ReadOrders {
+    /// The orchestrator's own database.
+    pub pool: PgPool,
+}
+
+impl Command for ReadOrders {
+    type Item = OrderId;
+    /// None: it is not there.
+    type Reply = Option<OrderRow>;
+    type Key = OrderId;
+
+    const NAME: &'static str = "read order";
+
+    fn key(item: &OrderId) -> OrderId {
+        *item
+    }
+
+    async fn run(&self, items: &[OrderId]) -> Result<Vec<Option<OrderRow>>, Trouble> {
+        let mut connection = database::acquire(&self.pool).await?;
+        let ids = items.iter().map(|order| order.uuid()).collect();
+        let rows = GET.all(&mut connection, (ids,)).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let row = read(row)?;
+            found.insert(row.order, row);
+        }
+        Ok(items.iter().map(|order| found.remove(order)).collect())
+    }
 }
 
 /// What to list.

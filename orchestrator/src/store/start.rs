@@ -129,17 +129,44 @@ pub(super) fn statements() -> Vec<&'static dyn Checked> {
     vec![&TAKE_KEYS, &FIND_KEYS, &START, &FORGET_KEYS]
 }
 
-/// Looks one key up.
-///
-/// # Errors
-/// What the database said.
-pub async fn find_key(connection: &mut PgConnection, merchant: &str, key: &str) -> sqlx::Result<Option<Key>> {
-    let found = FIND_KEYS.maybe(connection, (vec![merchant.to_owned()], vec![key.to_owned()])).await?;
-    Ok(found.map(|(_, _, id, fingerprint, create_time)| Key {
-        order: OrderId::from_uuid(id),
-        fingerprint,
-        create_time,
-    }))
+/// Looks keys up, all that wait in one statement. After an outage everybody repeats his request at once: with a connection
+/// for each, the last in the line would wait for longer than his patience, ask again, and keep the line as long as it is.
+pub struct FindKeys {
+    /// The orchestrator's own database.
+    pub pool: PgPool,
+}
+
+impl Command for FindKeys {
+    /// Merchant and key.
+    type Item = (String, String);
+    type Reply = Option<Key>;
+    type Key = (String, String);
+
+    const NAME: &'static str = "find key";
+
+    fn key(item: &Self::Item) -> Self::Key {
+        item.clone()
+    }
+
+    async fn run(&self, items: &[Self::Item]) -> Result<Vec<Option<Key>>, Trouble> {
+        let mut connection = database::acquire(&self.pool).await?;
+        let mut found = find_keys(&mut connection, items.iter().cloned().unzip()).await?;
+        Ok(items.iter().map(|item| found.remove(item)).collect())
+    }
+}
+
+/// What these keys stand for, by merchant and key.
+async fn find_keys(
+    connection: &mut PgConnection,
+    keys: (Vec<String>, Vec<String>),
+) -> sqlx::Result<HashMap<(String, String), Key>> {
+    let found = FIND_KEYS.all(connection, keys).await?;
+    Ok(found
+        .into_iter()
+        .map(|(merchant, key, id, fingerprint, create_time)| {
+            ((merchant, key), Key { order: OrderId::from_uuid(id), fingerprint, create_time })
+        })
+        .collect())
 }
 
 /// Drops keys older than this many seconds; how many.
@@ -201,13 +228,7 @@ async fn take_keys(connection: &mut PgConnection, items: &[Start]) -> Result<Has
     if won.len() == keyed.len() {
         return Ok(HashMap::new());
     }
-    let found = FIND_KEYS.all(connection, (merchants, keys)).await?;
-    let found: HashMap<(String, String), Key> = found
-        .into_iter()
-        .map(|(merchant, key, id, fingerprint, create_time)| {
-            ((merchant, key), Key { order: OrderId::from_uuid(id), fingerprint, create_time })
-        })
-        .collect();
+    let found = find_keys(connection, (merchants, keys)).await?;
     let won: Vec<Uuid> = won.into_iter().map(|(id,)| id).collect();
     let mut lost = HashMap::new();
     for (start, key) in keyed {

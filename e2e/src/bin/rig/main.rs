@@ -1,4 +1,4 @@
-//! The stack by hand: started by `cargo xtask stack` and `cargo xtask chaos`, which bring the databases and brokers.
+//! The stack by hand: started by `cargo xtask stack`, `crash` and `soak`, which bring the databases and brokers.
 //!
 //! Read next: `stack.rs` here, and `e2e::stack`.
 
@@ -10,9 +10,9 @@
 )]
 
 mod bugs;
-mod chaos;
 mod crash;
 mod golden;
+mod soak;
 mod stack;
 mod trace;
 
@@ -33,8 +33,8 @@ struct Cli {
 enum Command {
     /// Starts the stack, shows what its processes say, and stops it in order on Ctrl-C
     Stack(stack::Stack),
-    /// Sends orders of every kind over the stack and kills its processes at random; the auditor has the last word
-    Chaos(chaos::Chaos),
+    /// Sends orders of every kind over a stack of its own while everything breaks that can; the auditor has the last word
+    Soak(soak::Soak),
     /// Aborts the process at one crash point after the other, in orders of every kind; the auditor has the last word
     Crash(crash::Crash),
     /// Plants one bug after the other and provokes it; the auditor has to name what each breaks
@@ -52,7 +52,7 @@ enum Command {
 async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Stack(stack) => stack.run().await,
-        Command::Chaos(chaos) => until_stopped(chaos.run()).await,
+        Command::Soak(soak) => until_stopped(soak.run()).await,
         Command::Crash(crash) => until_stopped(crash.run()).await,
         Command::Bugs(bugs) => until_stopped(bugs.run()).await,
         Command::Bug(bug) => until_stopped(bug.run()).await,
