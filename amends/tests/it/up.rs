@@ -127,7 +127,9 @@ fn it_starts_on_schemas_that_a_newer_release_has_migrated() {
     let url = postgres.address("postgres");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let migrated = runtime.block_on(async {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
+        // The line names the server's own database.
+        let ours = url.strip_suffix("/postgres").unwrap().to_owned() + "/amends";
+        let mut connection = PgConnection::connect(&ours).await.unwrap();
         for schema in amends::provision::schemas() {
             let newer = format!(
                 "insert into {}._sqlx_migrations (version, description, success, checksum, execution_time) \

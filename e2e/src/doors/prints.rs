@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::Instant;
 
-/// What is written by time passing, not by anybody's request: leases, and who is alive.
-const BY_THE_CLOCK: [&str; 2] = ["orchestrator.instance", "orchestrator.shard"];
+/// What is written by time passing, not by anybody's request: leases, who is alive, and the seal on what was booked before.
+const BY_THE_CLOCK: [&str; 3] = ["orchestrator.instance", "orchestrator.shard", "ledger.block"];
 
 /// Rows and contents of every table.
 pub type Prints = BTreeMap<String, (i64, String)>;

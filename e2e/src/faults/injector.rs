@@ -44,6 +44,14 @@ pub struct Count {
     pub injected: u32,
     /// What the participant said to calls and commands that it got late.
     pub late: Vec<String>,
+    /// All of it, in order, with milliseconds since 1970.
+    pub story: Vec<(i64, &'static str)>,
+}
+
+impl Count {
+    fn tell(&mut self, what: &'static str) {
+        self.story.push((chassis::clock::now().timestamp_millis(), what));
+    }
 }
 
 #[derive(Default)]
@@ -179,7 +187,11 @@ impl Injector {
     /// One comes; it goes on when somebody knows its saga.
     pub(super) async fn comes(&self, spot: &Spot) {
         self.until(&format!("somebody knows {}", spot.saga), |books| books.known.contains(&spot.saga)).await;
-        self.lock().entries.entry(spot.clone()).or_default().count.arrivals += 1;
+        let mut books = self.lock();
+        let count = &mut books.entries.entry(spot.clone()).or_default().count;
+        count.arrivals += 1;
+        count.tell("came");
+        drop(books);
         self.changed.notify_waiters();
     }
 
@@ -201,6 +213,7 @@ impl Injector {
         let entry = books.entries.get_mut(spot)?;
         let fault = entry.fault.filter(|fault| entry.left > 0 && faults(*fault))?;
         entry.left -= 1;
+        entry.count.tell("taken");
         Some(fault)
     }
 
@@ -208,6 +221,7 @@ impl Injector {
     pub(super) fn give_back(&self, spot: &Spot) {
         if let Some(entry) = self.lock().entries.get_mut(spot) {
             entry.left = entry.left.saturating_add(1);
+            entry.count.tell("given back");
         }
     }
 
@@ -228,6 +242,7 @@ impl Injector {
     pub(super) fn done(&self, spot: &Spot) {
         if let Some(entry) = self.lock().entries.get_mut(spot) {
             entry.count.injected += 1;
+            entry.count.tell("done");
         }
         self.changed.notify_waiters();
     }

@@ -7,7 +7,20 @@ use e2e::{
 };
 
 /// Rules that are new on a table that the release before writes to, and why each of them can refuse it nothing.
-const WAIVED: &[(&str, &str, &str)] = &[];
+const WAIVED: &[(&str, &str, &str)] = &[
+    (
+        "ledger.transaction",
+        "transaction_sealing",
+        "it holds the primary key, so nothing more has to be unique",
+    ),
+    ("risk.screening", "screening_forward_known", "it takes what it took before, and BLOCKED"),
+    ("risk.screening", "screening_has_reply", "the same, and a tombstone has none"),
+    (
+        "risk.screening",
+        "screening_tombstone_is_empty",
+        "of what is no tombstone it asks what `not null` asked before",
+    ),
+];
 
 /// The rows of a journal, and what was recorded to follow from them.
 fn golden(definition: &str, kind: Kind) -> (String, String) {

@@ -41,7 +41,10 @@ pub(super) async fn all(scene: &Scene, played: Vec<(Cell, Result<SagaId, String>
         .into_iter()
         .map(|(cell, outcome)| {
             let outcome = outcome.and_then(|saga| match stored.get(&saga.uuid()) {
-                Some(stored) => judge(&cell, stored).map_err(|why| format!("{why}: {stored:#?}")),
+                Some(stored) => judge(&cell, stored).map_err(|why| {
+                    let count = scene.injector.count(&cell.spot(&saga.to_string()));
+                    format!("{why}: {stored:#?}, {count:?}")
+                }),
                 None => Err(format!("{saga} is not there")),
             });
             (cell, outcome)

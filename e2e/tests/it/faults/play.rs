@@ -76,7 +76,7 @@ async fn turn(scene: &Scene, cell: &Cell, order: &Order) -> Result<(), String> {
         Some(Turn::RefusedInFlight(by)) => {
             // What takes effect has done so before it turns round.
             match cell.fault {
-                Fault::TimeoutAfter => scene.meets(&cell.spot(saga), 1).await?,
+                Fault::TimeoutAfter | Fault::Silence => scene.meets(&cell.spot(saga), 1).await?,
                 _ => scene.comes(&cell.spot(saga)).await?,
             }
             scene.injector.heal(&forward(by));
