@@ -118,7 +118,15 @@ impl Process {
         let addresses = told.map_err(|_| {
             format!("it is not ready after 90 s, and said:\n{}", heard.lock().unwrap().join("\n"))
         })?;
-        let addresses = addresses.unwrap()?;
+        let addresses = match addresses.unwrap() {
+            Ok(addresses) => addresses,
+            // Its last descriptor closes a moment after its standard error: whoever starts it again may not find it holding
+            // anything.
+            Err(said) => {
+                let _ = child.kill().await;
+                return Err(said);
+            }
+        };
         Ok(Self { stdin: child.stdin.take(), child, addresses, words })
     }
 

@@ -256,9 +256,16 @@ impl World {
             assert!(how.contains("SIGABRT"), "it ended otherwise: {how}; see {}", self.data.display());
             return Err(process.last_word().await);
         }
-        let passed = process.tell("0").await?;
-        self.process = Some(process);
-        Ok(passed)
+        match process.tell("0").await {
+            Ok(passed) => {
+                self.process = Some(process);
+                Ok(passed)
+            }
+            Err(point) => {
+                process.wait().await;
+                Err(point)
+            }
+        }
     }
 
     async fn rest(&mut self) {

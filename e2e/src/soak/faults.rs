@@ -22,6 +22,9 @@ use crate::{
 /// How long a trap is left laid.
 const TRAP: Duration = Duration::from_secs(20);
 
+/// How often a fault is tried that does not come to it.
+const ATTEMPTS: usize = 3;
+
 /// How far clocks jump.
 const HOUR_MS: i64 = 3_600_000;
 
@@ -52,8 +55,20 @@ pub(super) struct Vandal {
 type Outcome = Result<String, String>;
 
 impl Vandal {
-    /// Does one; returns when it is over and the place is whole again.
+    /// Does one; returns when it is over and the place is whole again. What cannot be done, since another fault holds the
+    /// place still, is tried again a few times.
     pub(super) async fn inflict(&self, fault: Fault, turn: usize) -> Done {
+        let mut done = self.try_to(fault, turn).await;
+        for _ in 1..ATTEMPTS {
+            if done.occurred {
+                break;
+            }
+            done = self.try_to(fault, turn).await;
+        }
+        done
+    }
+
+    async fn try_to(&self, fault: Fault, turn: usize) -> Done {
         let began_s = self.watch.elapsed();
         let outcome = match fault.target {
             Target::Member(member) => self.hurt(fault.kind, member, fault.lasts).await,
