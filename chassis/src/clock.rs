@@ -59,6 +59,12 @@ pub fn now() -> DateTime<Utc> {
     SIMULATED.get().map_or_else(|| read(AHEAD.load(Ordering::Relaxed)), |simulated| simulated.now)
 }
 
+/// The wall clock of somebody else, UTC, who lives in this process for trials only: this one's jumps are not his.
+#[must_use]
+pub fn elsewhere() -> DateTime<Utc> {
+    SIMULATED.get().map_or_else(|| read(0), |simulated| simulated.now)
+}
+
 /// A new UUIDv7: sorts by the time it was drawn.
 #[must_use]
 pub fn new_uuid() -> Uuid {

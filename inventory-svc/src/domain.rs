@@ -78,6 +78,30 @@ impl Level {
         self.available.checked_add(self.reserved)?.checked_add(self.sold)
     }
 
+    /// What reserving does to what is free and what is held.
+    pub const fn reserved(quantity: i64) -> Self {
+        Self { available: -quantity, reserved: quantity, sold: 0 }
+    }
+
+    /// What selling does to what is held and what is gone.
+    pub const fn sold(quantity: i64) -> Self {
+        Self { available: 0, reserved: -quantity, sold: quantity }
+    }
+
+    /// How orders move stock together, one sum per SKU in their order; none when a sum does not fit. Whether there is enough
+    /// is not asked.
+    pub fn sums<'a>(
+        orders: impl Iterator<Item = &'a Lines>,
+        by: fn(i64) -> Self,
+    ) -> Option<BTreeMap<&'a Sku, Self>> {
+        let mut sums: BTreeMap<&Sku, i64> = BTreeMap::new();
+        for (sku, quantity) in orders.flat_map(Lines::iter) {
+            let sum = sums.entry(sku).or_default();
+            *sum = sum.checked_add(*quantity)?;
+        }
+        Some(sums.into_iter().map(|(sku, sum)| (sku, by(sum))).collect())
+    }
+
     fn reserve(self, quantity: i64) -> Option<Self> {
         let available = self.available.checked_sub(quantity).filter(|left| *left >= 0)?;
         Some(Self { available, reserved: self.reserved.checked_add(quantity)?, ..self })

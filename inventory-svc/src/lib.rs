@@ -30,6 +30,7 @@ use chassis::{
     database::Schema,
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     outbox::{Outbox, Relay, RelayOptions},
+    quick::Hunch,
     sql::Checked,
     stop::Stop,
 };
@@ -130,8 +131,8 @@ impl Service {
         let Wiring { pool, bus, cache, stop } = wiring;
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
-            reserve: batcher(Reserve { pool: pool.clone() }, &stop),
-            commit: batcher(Commit { pool: pool.clone() }, &stop),
+            reserve: batcher(Reserve { pool: pool.clone(), hunch: Hunch::default() }, &stop),
+            commit: batcher(Commit { pool: pool.clone(), hunch: Hunch::default() }, &stop),
             release: batcher(Release { pool: pool.clone(), relay }, &stop),
         };
         let people = People {

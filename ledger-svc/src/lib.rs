@@ -25,6 +25,7 @@ use chassis::{
     bus::{self, Bus, Queue},
     database, grpc as server,
     outbox::{Outbox, Relay, RelayOptions},
+    quick::Hunch,
     sql::Checked,
     stop::Stop,
 };
@@ -105,7 +106,11 @@ impl Service {
         let limits = Limits::default();
         Self {
             steps: grpc::Steps {
-                post: Batcher::new(Arc::new(Post(books.clone())), limits, &stop),
+                post: Batcher::new(
+                    Arc::new(Post { books: books.clone(), hunch: Hunch::default() }),
+                    limits,
+                    &stop,
+                ),
                 reverse: Batcher::new(Arc::new(Reverse(books.clone())), limits, &stop),
             },
             doors: grpc::Doors { pool },

@@ -123,6 +123,8 @@ pub struct Driver {
     /// Sagas that this build cannot drive, with their signals: in hand, lest they are read for ever before all others.
     unknown: HashMap<SagaId, Vec<Uuid>>,
     gauges: Gauges,
+    /// How many of `live` only wait.
+    waiting: usize,
     /// The latest time that it has seen, milliseconds since 1970.
     seen: i64,
 }
@@ -154,6 +156,7 @@ impl Driver {
             timers: BTreeSet::new(),
             unknown: HashMap::new(),
             gauges: Gauges::default(),
+            waiting: 0,
             seen: 0,
         }
     }
@@ -167,7 +170,7 @@ impl Driver {
                     Some(Input::Stop) | None => return,
                     Some(input) => self.take(input),
                 },
-                Some(returned) = self.channels.returned.recv() => self.take_returned(returned),
+                Some(returned) = self.channels.returned.recv() => self.take_all_returned(returned),
                 Some(landed) = self.channels.landed.recv() => self.take_landed(landed),
                 Some(loaded) = self.channels.loaded.recv() => self.take_loaded(loaded),
                 () = tokio::time::sleep(sleep) => {}
@@ -176,15 +179,22 @@ impl Driver {
         }
     }
 
+    /// This one and those that came with it: answers come by the slice.
+    fn take_all_returned(&mut self, first: Returned) {
+        self.take_returned(first);
+        for _ in 0..256 {
+            let Ok(returned) = self.channels.returned.try_recv() else { return };
+            self.take_returned(returned);
+        }
+    }
+
     /// What every turn ends with.
     fn settle(&mut self) {
         self.look_at_the_clock();
         self.fire_timers();
         self.finish_draining();
-        let waiting = self.live.values().filter(|live| live.only_waits()).count();
-        self.load.active.store(self.live.len() - waiting, Ordering::Relaxed);
-        metrics::in_flight(self.live.len(), waiting);
-        self.gauges.look(self.live.values(), now());
+        self.load.active.store(self.live.len() - self.waiting, Ordering::Relaxed);
+        self.gauges.look(&self.live, self.waiting, now());
     }
 
     fn until_next_timer(&self) -> Duration {
@@ -341,7 +351,7 @@ impl Driver {
         }
         let mut live = Live::new(saga, stored.shard, epoch, stored.version, kind, first, state);
         if live.is_ended() {
-            self.hub.tell(saga, stored.version);
+            self.hub.tell(saga, || None);
             return self.discard(early.into_iter().map(|s| s.id).collect(), stored.shard, epoch);
         }
         if resumes >= QUARANTINE {
@@ -390,11 +400,10 @@ impl Driver {
                         continue;
                     };
                     let (answered, moot) = (live.landed(), live.moot());
-                    let (version, ended, shard, epoch) =
-                        (live.version, live.is_over(), live.shard, live.epoch);
+                    let (ended, shard, epoch) = (live.is_over(), live.shard, live.epoch);
+                    self.hub.tell(saga, || Some(live.told()));
                     self.put_down(answered.into_iter());
                     self.discard(moot, shard, epoch);
-                    self.hub.tell(saga, version);
                     if ended {
                         self.evict(saga);
                     } else {
@@ -440,6 +449,11 @@ impl Driver {
                 let _ = self.channels.writer.send(transition);
             }
         }
+        let waits = live.only_waits();
+        if waits != live.counts_as_waiting {
+            live.counts_as_waiting = waits;
+            self.waiting = if waits { self.waiting + 1 } else { self.waiting - 1 };
+        }
         let due = live.due(now);
         let before = live.timer;
         if due != before {
@@ -451,6 +465,7 @@ impl Driver {
 
     fn evict(&mut self, saga: SagaId) {
         let Some(live) = self.live.remove(&saga) else { return };
+        self.waiting -= usize::from(live.counts_as_waiting);
         if let Some(at) = live.timer {
             self.timers.remove(&(at, saga));
         }

@@ -1,6 +1,7 @@
 //! Who waits for a saga in this process: told after each commit, never before.
 //!
-//! A hint only. A saga of another instance says nothing here; whoever waits also looks at the database now and then.
+//! A saga of another instance says nothing here, so whoever waits also looks at the database now and then. What this
+//! instance has just committed need not be read again: it is told with it.
 
 use std::{
     collections::HashMap,
@@ -10,7 +11,20 @@ use std::{
 use tokio::sync::watch;
 use types::SagaId;
 
-type Waiting = HashMap<SagaId, watch::Sender<i64>>;
+use crate::catalog::Projection;
+
+/// What the projection shows of a saga.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Since which version.
+    pub version: i64,
+    /// What.
+    pub shown: Arc<Projection>,
+    /// Since when, milliseconds since 1970.
+    pub time: i64,
+}
+
+type Waiting = HashMap<SagaId, watch::Sender<Option<Told>>>;
 
 /// Who waits for what. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +37,7 @@ pub struct Hub {
 pub struct Place {
     hub: Hub,
     saga: SagaId,
-    version: watch::Receiver<i64>,
+    told: watch::Receiver<Option<Told>>,
 }
 
 impl Hub {
@@ -34,14 +48,14 @@ impl Hub {
     /// Begins to wait. What is committed after this is not missed.
     #[must_use]
     pub fn wait_for(&self, saga: SagaId) -> Place {
-        let version = self.lock().entry(saga).or_insert_with(|| watch::channel(0).0).subscribe();
-        Place { hub: self.clone(), saga, version }
+        let told = self.lock().entry(saga).or_insert_with(|| watch::channel(None).0).subscribe();
+        Place { hub: self.clone(), saga, told }
     }
 
-    /// A version is committed.
-    pub fn tell(&self, saga: SagaId, version: i64) {
+    /// A version is committed; what is told is made only where somebody waits.
+    pub fn tell(&self, saga: SagaId, what: impl FnOnce() -> Option<Told>) {
         if let Some(sender) = self.lock().get(&saga) {
-            sender.send_replace(version);
+            sender.send_replace(what());
         }
     }
 }
@@ -49,10 +63,16 @@ impl Hub {
 impl Place {
     /// Until something was committed since the last look.
     pub async fn changed(&mut self) {
-        if self.version.changed().await.is_err() {
+        if self.told.changed().await.is_err() {
             // The sender lives as long as this place; a closed one never changes.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What was committed last, if it was told.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        self.told.borrow().clone()
     }
 }
 

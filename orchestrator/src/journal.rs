@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use types::SagaId;
 use uuid::Uuid;
 
-pub use self::stored::{Stored, load, open_sagas};
+pub use self::stored::{Stored, load, load_owned, open_sagas};
 
 use crate::{catalog::Projection, metrics, saga::Event};
 

@@ -36,6 +36,7 @@ use chassis::{
     keyring::Keyring,
     limiter::Limiter,
     outbox::{Outbox, Relay, RelayOptions},
+    quick::Hunch,
     sql::Checked,
     stop::Stop,
 };
@@ -176,7 +177,11 @@ impl Service {
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
         let orders = Batcher::new(Arc::new(ReadOrders { pool: pool.clone() }), Limits::default(), &stop);
         let found = Batcher::new(Arc::new(FindKeys { pool: pool.clone() }), Limits::default(), &stop);
-        let starts = Batcher::new(Arc::new(StartOrders { pool: pool.clone() }), Limits::default(), &stop);
+        let starts = Batcher::new(
+            Arc::new(StartOrders { pool: pool.clone(), hunch: Hunch::default() }),
+            Limits::default(),
+            &stop,
+        );
         let doors = api::Doors {
             pool,
             cache,

@@ -32,7 +32,7 @@ pub struct Wanted {
 pub struct Loaded {
     /// Which were asked for.
     pub asked: Vec<SagaId>,
-    /// Those that are there; none when the database could not be asked.
+    /// Those that are there, in shards that are still owned; none when the database could not be asked.
     pub stored: Option<Vec<Stored>>,
     /// How often each was resumed without 30 s of life in between.
     pub resumes: HashMap<SagaId, i32>,
@@ -84,7 +84,7 @@ async fn load(
         [] => HashMap::new(),
         resumed => resume::count(&mut connection, resumed, owned).await?.into_iter().collect(),
     };
-    Ok((journal::load(&mut connection, asked).await?, resumes))
+    Ok((journal::load_owned(&mut connection, asked, owned).await?, resumes))
 }
 
 /// What to do with the open sagas of a shard: pure.

@@ -27,6 +27,7 @@ use chassis::{
     database::Schema,
     grpc::MAX_SLICE_MESSAGE,
     outbox::{Outbox, Relay, RelayOptions},
+    quick::Hunch,
     sql::Checked,
     stop::Stop,
 };
@@ -97,8 +98,8 @@ impl Service {
         let Wiring { pool, bus, stop } = wiring;
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
-            open: batcher(Open { pool: pool.clone() }, &stop),
-            complete: batcher(Complete { pool: pool.clone() }, &stop),
+            open: batcher(Open { pool: pool.clone(), hunch: Hunch::default() }, &stop),
+            complete: batcher(Complete { pool: pool.clone(), hunch: Hunch::default() }, &stop),
             cancel: batcher(Cancel { pool: pool.clone(), outbox: outbox(), relay }, &stop),
         };
         Self { steps, prices: Prices { pool }, bus }

@@ -36,7 +36,7 @@ use crate::{
     commands::{
         Desk, Errand,
         begin::{Begin, Begun, Charge},
-        record::{Happened, Record, Standing},
+        record::{self, Happened, Record, Standing},
         take_back::{Ask, Refund, Taken},
     },
     domain::{Event, Fault, Policy, State, Token, charge_key, payment_of, refund_key},
@@ -99,10 +99,10 @@ impl Calls {
             provider,
             keys,
             policy: desk.policy,
-            begin: Batcher::new(Arc::new(Begin(Arc::clone(&desk))), Limits::default(), stop),
+            begin: Batcher::new(Arc::new(Begin::at(Arc::clone(&desk))), Limits::default(), stop),
             refund: Batcher::new(Arc::new(Refund(Arc::clone(&desk))), Limits::default(), stop),
-            record: Batcher::new(Arc::new(Record(Arc::clone(&desk))), Limits::default(), stop),
-            last_record: Record(desk),
+            record: Batcher::new(Arc::new(Record::at(Arc::clone(&desk))), Limits::default(), stop),
+            last_record: Record::at(desk),
             charges: Arc::new(Semaphore::new(bounds.charges.max(1))),
             others: Arc::new(Semaphore::new(bounds.others.max(1))),
             patience: bounds.patience,
@@ -143,7 +143,7 @@ impl Calls {
         let span = telemetry::resumed_span("look after charge", "internal", &due.trace);
         let work = async move {
             let event = calls.look(&due).await;
-            match calls.advance(&due.key, event).await {
+            match calls.advance(&due.key, event, None).await {
                 Ok((standing, leave)) => calls.carry(&due.key, standing, leave).await,
                 Err(none) => Err(none),
             }
@@ -184,12 +184,13 @@ impl Calls {
             Err(open) => (None, Some(open.retry_after)),
         };
         let left = remaining.map(|left| left.saturating_sub(came.elapsed()));
-        let errand = match self.begin.submit(Charge { closed_for, ..charge }, left).await {
-            Ok(Begun::Send(errand)) => errand,
+        let (errand, attempt) = match self.begin.submit(Charge { closed_for, ..charge }, left).await {
+            Ok(Begun::Send(errand, attempt)) => (errand, attempt),
             Ok(Begun::Answer(answer)) => return drop(tell.send(Ok(answer))),
             Err(none) => return drop(tell.send(Err(none))),
         };
-        let mut carried = pin!(self.carry_errand(&key, errand, Leave { permit, since }));
+        let begun = record::Begun { attempt: Arc::from(attempt), since };
+        let mut carried = pin!(self.carry_errand(&key, errand, Leave { permit, since }, Some(begun)));
         match timeout(patience.saturating_sub(came.elapsed()), &mut carried).await {
             Ok(Ok(Some(Standing { forward: Some(answer), .. }))) => drop(tell.send(Ok(answer))),
             Ok(Ok(_)) => drop(tell.send(self.tell(&key).await)),
@@ -204,7 +205,7 @@ impl Calls {
 
     /// Records that the caller is told to wait; or the answer that came first.
     async fn tell(&self, key: &StepKey) -> Result<Answer<ChargeDone>, NoAnswer> {
-        let standing = self.happened(key, Event::Tell, false).await?;
+        let standing = self.happened(key, Event::Tell, false, None).await?;
         Ok(standing.forward.unwrap_or(Answer::Pending(standing.pending)))
     }
 
@@ -227,7 +228,7 @@ impl Calls {
         } else {
             remaining.map_or(self.patience, |left| self.patience.min(left / 5 * 4))
         };
-        let mut carried = pin!(self.carry_errand(&key, errand, Leave { permit, since }));
+        let mut carried = pin!(self.carry_errand(&key, errand, Leave { permit, since }, None));
         match timeout(patience, &mut carried).await {
             Ok(Ok(Some(Standing { back: Some(answer), .. }))) => drop(tell.send(Ok(answer))),
             // Whoever came without a command id is owed a message since the command's own commit.
@@ -246,11 +247,12 @@ impl Calls {
         key: &StepKey,
         errand: Errand,
         leave: Leave,
+        begun: Option<record::Begun>,
     ) -> Result<Option<Standing>, NoAnswer> {
         match self.run(errand, leave).await {
             None => Ok(None),
             Some(event) => {
-                let (standing, leave) = self.advance(key, event).await?;
+                let (standing, leave) = self.advance(key, event, begun).await?;
                 self.carry(key, standing, leave).await.map(Some)
             }
         }
@@ -266,15 +268,20 @@ impl Calls {
         loop {
             let errand = std::mem::replace(&mut standing.errand, Errand::Rest);
             let Some(event) = self.run(errand, leave).await else { return Ok(standing) };
-            (standing, leave) = self.advance(key, event).await?;
+            (standing, leave) = self.advance(key, event, None).await?;
         }
     }
 
     /// Records an event, with leave to call if something is to be sent next.
-    async fn advance(&self, key: &StepKey, event: Event) -> Result<(Standing, Leave), NoAnswer> {
+    async fn advance(
+        &self,
+        key: &StepKey,
+        event: Event,
+        begun: Option<record::Begun>,
+    ) -> Result<(Standing, Leave), NoAnswer> {
         let since = Instant::now();
         let permit = self.breaker.permit(1).ok();
-        let standing = self.happened(key, event, permit.is_some()).await?;
+        let standing = self.happened(key, event, permit.is_some(), begun).await?;
         Ok((standing, Leave { permit, since }))
     }
 
@@ -370,8 +377,14 @@ impl Calls {
 
     /// Records an event; while the database is away, again for a while. What is lost in the end is looked up: it is in
     /// doubt whatever kept it from being recorded, because the send that it tells of was not kept from anything.
-    async fn happened(&self, key: &StepKey, event: Event, may_send: bool) -> Result<Standing, NoAnswer> {
-        let happened = Happened { key: key.clone(), event, may_send };
+    async fn happened(
+        &self,
+        key: &StepKey,
+        event: Event,
+        may_send: bool,
+        begun: Option<record::Begun>,
+    ) -> Result<Standing, NoAnswer> {
+        let happened = Happened { key: key.clone(), event, may_send, begun };
         let mut tries = 1;
         loop {
             let none = match self.record.submit(happened.clone(), None).await {

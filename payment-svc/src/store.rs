@@ -4,7 +4,7 @@
 
 mod row;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chassis::sql::{Checked, Statement};
 use chrono::{DateTime, Utc};
@@ -19,7 +19,7 @@ type Time = DateTime<Utc>;
 
 /// Every statement, for the SQL check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&LOAD, &START, &BURY, &SAVE, &CLAIM, &BY_PAYMENT, &BY_SAGA, &LIST, &LIST_STATE]
+    vec![&LOAD, &START, &BURY, &SAVE, &CONCLUDE, &CLAIM, &BY_PAYMENT, &BY_SAGA, &LIST, &LIST_STATE]
 }
 
 /// The keys' records, locked in key order.
@@ -49,17 +49,19 @@ type StartColumns = (
     Vec<Option<String>>,
 );
 
-/// A charge and the stamp of its first send, in one row. A key that another process took meanwhile is a unique
-/// violation: the batch runs again from load.
-static START: Statement<StartColumns> = Statement::new(
-    "insert into payments.attempt (saga_id, step, payment_id, state, forward_outcome, forward_hash, order_id, \
+/// A charge and the stamp of its first send, in one row: when, and when to look. A key that another process took meanwhile
+/// is a unique violation: the batch runs again from load.
+static START: Statement<StartColumns, (Time, Time)> = Statement::new(
+    "with t as (select clock_timestamp() as now), \
+     begun as (insert into payments.attempt (saga_id, step, payment_id, state, forward_outcome, forward_hash, order_id, \
        customer_id, merchant_id, amount_minor, currency, token, provider, sends, sent_time, next_look_time, create_time, \
        update_time, trace) \
      select v.saga_id, v.step, v.payment_id, 'STARTED', 'STARTED', v.hash, v.order_id, v.customer_id, v.merchant_id, \
        v.amount_minor, v.currency::text::char(3), v.token, $11, 1, t.now, t.now + make_interval(secs => $12), t.now, t.now, v.trace \
      from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bytea[], $5::uuid[], $6::text[], $7::text[], $8::bigint[], \
        $9::text[], $10::text[], $13::text[]) as v (saga_id, step, payment_id, hash, order_id, customer_id, merchant_id, \
-       amount_minor, currency, token, trace), (select clock_timestamp() as now) t",
+       amount_minor, currency, token, trace), t) \
+     select t.now, t.now + make_interval(secs => $12) from t",
 );
 
 /// Tombstones: charges that never were and never will be.
@@ -92,9 +94,10 @@ type SaveColumns = (
     Vec<i32>,
 );
 
-/// Everything that moves. The token goes with the end of the charge.
-static SAVE: Statement<SaveColumns> = Statement::new(
-    "update payments.attempt a set state = v.state, forward_outcome = v.forward_outcome, \
+macro_rules! save {
+    ($rest:literal) => {
+        concat!(
+            "update payments.attempt a set state = v.state, forward_outcome = v.forward_outcome, \
        forward_reply = v.forward_reply, back_outcome = v.back_outcome, back_reply = v.back_reply, \
        back_commands = v.back_commands, provider_reference = v.provider_reference, \
        refund_reference = v.refund_reference, decline_code = v.decline_code, decline_category = v.decline_category, \
@@ -108,7 +111,19 @@ static SAVE: Statement<SaveColumns> = Statement::new(
        provider_reference, refund_reference, decline_code, decline_category, sends, refund_sends, refund_keys, sent_time, \
        refund_time, next_look_time, looks) \
      where a.saga_id = v.saga_id and a.step = v.step",
-);
+            $rest
+        )
+    };
+}
+
+/// Everything that moves. The token goes with the end of the charge.
+static SAVE: Statement<SaveColumns> = Statement::new(save!(""));
+
+/// The same, of charges whose first send came back, where nothing else has happened since it was stamped; which.
+static CONCLUDE: Statement<SaveColumns, (Uuid, String)> = Statement::new(save!(
+    " and a.state = 'STARTED' and a.forward_outcome = 'STARTED' and a.sends = 1 and a.sent_time is not null \
+     and a.looks = 0 and a.back_outcome is null and a.back_commands is null returning a.saga_id, a.step"
+));
 
 type DueRow = (Uuid, String, String, bool, i32, Time, Option<String>);
 
@@ -201,13 +216,14 @@ fn each<R, T>(rows: &[R], column: impl Fn(&R) -> T) -> Vec<T> {
     rows.iter().map(column).collect()
 }
 
-/// Begins charges: each row is also the stamp of its first send. `first_look` is in seconds.
+/// Begins charges: each row is also the stamp of its first send. `first_look` is in seconds. When that was, and when somebody
+/// looks.
 pub(crate) async fn start(
     connection: &mut PgConnection,
     mut starts: Vec<Start<'_>>,
     provider: &str,
     first_look: f64,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<(Time, Time)> {
     starts.sort_by(|a, b| a.key.cmp(b.key));
     let columns = (
         each(&starts, |s| s.key.saga.uuid()),
@@ -224,7 +240,7 @@ pub(crate) async fn start(
         first_look,
         each(&starts, |s| (!s.trace.is_empty()).then(|| s.trace.to_owned())),
     );
-    START.run(connection, columns).await.map(drop)
+    START.one(connection, columns).await
 }
 
 /// Writes tombstones for keys without a record.
@@ -239,9 +255,23 @@ pub(crate) async fn bury(connection: &mut PgConnection, mut keys: Vec<&StepKey>)
 }
 
 /// Writes what moved; the rows are locked since [`load`].
-pub(crate) async fn save(connection: &mut PgConnection, mut attempts: Vec<&Attempt>) -> sqlx::Result<()> {
+pub(crate) async fn save(connection: &mut PgConnection, attempts: Vec<&Attempt>) -> sqlx::Result<()> {
+    SAVE.run(connection, save_columns(attempts)).await.map(drop)
+}
+
+/// Writes what the first sends of these came to, each in a commit with the others and with a guard of its own; those to
+/// which nothing else had happened.
+pub(crate) async fn conclude(
+    connection: &mut PgConnection,
+    attempts: Vec<&Attempt>,
+) -> sqlx::Result<HashSet<StepKey>> {
+    let rows = CONCLUDE.all(connection, save_columns(attempts)).await?;
+    rows.into_iter().map(|(saga, step)| key(saga, step)).collect()
+}
+
+fn save_columns(mut attempts: Vec<&Attempt>) -> SaveColumns {
     attempts.sort_by(|a, b| a.key.cmp(&b.key));
-    let columns = (
+    (
         each(&attempts, |a| a.key.saga.uuid()),
         each(&attempts, |a| a.key.step.to_string()),
         each(&attempts, |a| a.state.as_str().to_owned()),
@@ -261,8 +291,7 @@ pub(crate) async fn save(connection: &mut PgConnection, mut attempts: Vec<&Attem
         each(&attempts, |a| a.refund_begun),
         each(&attempts, |a| a.next_look),
         each(&attempts, |a| a.looks),
-    );
-    SAVE.run(connection, columns).await.map(drop)
+    )
 }
 
 /// An attempt that somebody must look after now.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chassis::{batcher::Batcher, clock, database::Trouble, stop::Stop};
+use chassis::{batcher::Batcher, database::Trouble, stop::Stop};
 use futures_util::future::join_all;
 use sqlx::PgPool;
 use types::SagaId;
@@ -31,7 +31,7 @@ pub(crate) async fn watch(pool: PgPool, knocking: Batcher<Knocking>, stop: Stop)
 }
 
 async fn expire(pool: &PgPool, knocking: &Batcher<Knocking>) -> Result<(), Trouble> {
-    let due = review::due(&mut *pool.acquire().await?, clock::now(), MOST).await?;
+    let due = review::due(&mut *pool.acquire().await?, MOST).await?;
     let tickets = due.into_iter().filter_map(|(saga, step)| {
         let saga = SagaId::from_uuid(saga);
         let (reviewer, reason) = (String::new(), String::new());

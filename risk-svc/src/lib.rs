@@ -30,6 +30,7 @@ use chassis::{
     database::Schema,
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     outbox::{Outbox, Relay, RelayOptions},
+    quick::Hunch,
     sql::Checked,
     stop::Stop,
 };
@@ -109,7 +110,8 @@ impl Service {
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let screen = Screen { pool: pool.clone(), deadline: settings.risk_review_deadline };
+        let screen =
+            Screen { pool: pool.clone(), deadline: settings.risk_review_deadline, hunch: Hunch::default() };
         let knocking = Knocking { pool: pool.clone(), outbox: outbox(), relay };
         let knocking = Batcher::new(Arc::new(knocking), Limits::default(), &stop);
         stop.spawn(deadline::watch(pool.clone(), knocking.clone(), stop.clone()));

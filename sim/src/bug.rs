@@ -37,6 +37,8 @@ bugs! {
     AnswerBeforeCommit = "answer-before-commit",
     /// A commit of the journal does not look at the fence.
     NoFence = "no-fence",
+    /// Whoever lost a shard loads its sagas all the same.
+    LoadWithoutFence = "load-without-fence",
     /// Taking a shard over does not raise its epoch.
     NoEpoch = "no-epoch",
     /// A commit of the journal does not compare the version.

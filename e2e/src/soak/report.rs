@@ -394,7 +394,7 @@ fn resumes(seen: &Seen) -> (Vec<u64>, usize) {
             let reaches = fault.kind.holds_everybody()
                 || (matches!(fault.kind, plan::Kind::Slow | plan::Kind::BlackHole)
                     && fault.target.starts_with("orchestrator"))
-                || (fault.kind == plan::Kind::Kill
+                || (matches!(fault.kind, plan::Kind::Kill | plan::Kind::Pause)
                     && fault.target.starts_with("orchestrator")
                     && fault.target != resumed.member.to_string());
             reaches && fault.began_s < resumed.until_s && fault.ended_s > resumed.at_s

@@ -45,7 +45,7 @@ async fn start(database: &TestDatabase, shard: i16) -> OrderId {
         fingerprint: vec![],
     };
     let pool = database.pool(&orchestrator::SCHEMA).await;
-    StartOrders { pool }.run(&[item]).await.unwrap();
+    StartOrders { pool, hunch: chassis::quick::Hunch::default() }.run(&[item]).await.unwrap();
     order
 }
 
@@ -134,6 +134,25 @@ async fn a_version_that_moved_drops_its_own_saga_only() {
     journal::commit(&mut a, &[transition(moved, 3, 1)]).await.unwrap();
     let won = journal::commit(&mut a, &[transition(moved, 3, 1), transition(fresh, 3, 1)]).await.unwrap();
     assert_eq!(won, [fresh.saga()]);
+}
+
+/// Found by the simulator: a saga that came to a shard after its owner had lost it is live in its new owner's memory, who takes
+/// back only what he has called. The old one must not learn of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_a_shard_loads_nothing_of_it_to_drive() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let saga = start(&database, 3).await.saga();
+    let (mut a, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+    let (old, new) = (Uuid::now_v7(), Uuid::now_v7());
+    assert_eq!(shard::acquire(&mut a, &mut second, &free(3, 0), old).await.unwrap(), Some(1));
+    let owned = journal::load_owned(&mut a, &[saga], &[(3, 1), (4, 1)]).await.unwrap();
+    assert_eq!(owned.iter().map(|stored| stored.saga).collect::<Vec<_>>(), [saga]);
+    let row = ShardRow { shard: 3, owner: Some(old), released: false, epoch: 1 };
+    assert_eq!(shard::acquire(&mut a, &mut second, &row, new).await.unwrap(), Some(2));
+    assert!(journal::load_owned(&mut a, &[saga], &[(3, 1)]).await.unwrap().is_empty(), "at the old epoch");
+    assert!(journal::load_owned(&mut a, &[saga], &[(4, 2)]).await.unwrap().is_empty(), "of another shard");
+    assert_eq!(journal::load_owned(&mut a, &[saga], &[(3, 2)]).await.unwrap().len(), 1);
+    assert_eq!(journal::load(&mut a, &[saga]).await.unwrap().len(), 1, "people read it whoever drives it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

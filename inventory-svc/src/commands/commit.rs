@@ -8,6 +8,7 @@ use chassis::{
     batcher::Command,
     clock,
     database::{self, Trouble},
+    quick::Hunch,
 };
 use prost::Message as _;
 use proto::{
@@ -18,7 +19,7 @@ use sqlx::{PgConnection, PgPool};
 use types::StepKey;
 
 use crate::{
-    domain::Lines,
+    domain::{Level, Lines},
     store::{self, reservation},
 };
 
@@ -36,6 +37,8 @@ pub struct Item {
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) pool: PgPool,
+    /// That nobody else closes these reservations meanwhile.
+    pub(crate) hunch: Hunch,
 }
 
 impl Command for Commit {
@@ -71,7 +74,9 @@ impl Command for Commit {
                 }
             });
         }
-        write(&mut connection, &fresh).await?;
+        if !fresh.is_empty() && self.hunch.try_it(at_once(&mut connection, &fresh)).await?.is_none() {
+            write(&mut connection, &fresh).await?;
+        }
         Ok(answers)
     }
 }
@@ -81,16 +86,24 @@ fn impossible(item: &Item, why: &str) -> Answer<CommitDone> {
     TurnedAway::failed(format!("{} of {}: {why}", item.key.step, item.key.saga)).into()
 }
 
+fn sales<'a>(fresh: &[(&'a Item, &Lines)]) -> Vec<(&'a StepKey, Closed)> {
+    let closed = |item: &Item| Closed { step: item.key.step.clone(), hash: item.hash.clone() };
+    fresh.iter().map(|(item, _)| (&item.reservation, closed(item))).collect()
+}
+
+/// Rows that were live when they were read; none when one is not any more.
+async fn at_once(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Result<Option<()>, Trouble> {
+    let Some(moved) = Level::sums(fresh.iter().map(|(_, lines)| *lines), Level::sold) else {
+        return Ok(None);
+    };
+    let reply = CommitDone {}.encode_to_vec();
+    reservation::sell_all(connection, sales(fresh), moved, reply, clock::now()).await
+}
+
 async fn write(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Result<(), Trouble> {
-    if fresh.is_empty() {
-        return Ok(());
-    }
     let now = clock::now();
     let mut transaction = database::begin(connection).await?;
-    let sales = fresh.iter().map(|(item, _)| {
-        (&item.reservation, Closed { step: item.key.step.clone(), hash: item.hash.clone() })
-    });
-    reservation::sell(&mut transaction, sales.collect(), CommitDone {}.encode_to_vec(), now).await?;
+    reservation::sell(&mut transaction, sales(fresh), CommitDone {}.encode_to_vec(), now).await?;
     let skus = fresh.iter().flat_map(|(_, lines)| lines.skus());
     let mut shelf = store::lock(&mut transaction, skus).await?;
     for (_, lines) in fresh {

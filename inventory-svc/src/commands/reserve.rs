@@ -7,6 +7,7 @@ use chassis::{
     batcher::Command,
     clock,
     database::{self, Trouble},
+    quick::Hunch,
     seeded::{self, Bug},
 };
 use chrono::{DateTime, Utc};
@@ -19,7 +20,7 @@ use sqlx::{PgConnection, PgPool};
 use types::{OrderId, StepKey};
 
 use crate::{
-    domain::{Lines, Refusal},
+    domain::{Level, Lines, Refusal},
     store::{self, reservation},
     wire,
 };
@@ -38,6 +39,8 @@ pub struct Item {
 #[derive(Debug)]
 pub(crate) struct Reserve {
     pub(crate) pool: PgPool,
+    /// That all of a slice is new, and there is enough of everything.
+    pub(crate) hunch: Hunch,
 }
 
 impl Command for Reserve {
@@ -53,6 +56,9 @@ impl Command for Reserve {
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ReserveDone>>, Trouble> {
         let mut connection = database::acquire(&self.pool).await?;
+        if let Some(answers) = self.hunch.try_it(at_once(&mut connection, items)).await? {
+            return Ok(answers);
+        }
         let found = reservation::load(&mut connection, items.iter().map(|item| &item.key)).await?;
         let mut answers = Vec::with_capacity(items.len());
         let mut fresh = Vec::new();
@@ -65,6 +71,29 @@ impl Command for Reserve {
         }
         let mut decided = write(&mut connection, &fresh).await?.into_iter();
         Ok(answers.into_iter().filter_map(|answer| answer.or_else(|| decided.next())).collect())
+    }
+}
+
+/// Everything is new and there is enough; none when it is not so.
+async fn at_once(
+    connection: &mut PgConnection,
+    items: &[Item],
+) -> Result<Option<Vec<Answer<ReserveDone>>>, Trouble> {
+    let rows = items.iter().map(row).collect();
+    let moved = Level::sums(items.iter().map(|item| &item.lines), Level::reserved);
+    let Some(moved) = moved else { return Ok(None) };
+    let done = reservation::reserve(connection, rows, moved, clock::now()).await?;
+    Ok(done.map(|()| items.iter().map(|item| Answer::Done(wire::reserved(&item.key))).collect()))
+}
+
+fn row(item: &Item) -> reservation::New<'_> {
+    reservation::New {
+        key: &item.key,
+        order: item.order,
+        lines: &item.lines,
+        hold_until: item.hold_until,
+        hash: &item.hash,
+        reply: wire::reserved(&item.key).encode_to_vec(),
     }
 }
 
@@ -89,15 +118,8 @@ async fn write(connection: &mut PgConnection, items: &[&Item]) -> Result<Vec<Ans
     }
     let now = clock::now();
     let mut transaction = database::begin(connection).await?;
-    let rows = items.iter().map(|item| reservation::New {
-        key: &item.key,
-        order: item.order,
-        lines: &item.lines,
-        hold_until: item.hold_until,
-        hash: &item.hash,
-        reply: wire::reserved(&item.key).encode_to_vec(),
-    });
-    reservation::insert(&mut transaction, rows.collect(), now).await?;
+    let rows = items.iter().map(|item| row(item)).collect();
+    reservation::insert(&mut transaction, rows, now).await?;
 
     let skus = items.iter().flat_map(|item| item.lines.skus());
     let mut shelf = store::lock(&mut transaction, skus).await?;

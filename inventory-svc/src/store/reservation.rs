@@ -3,11 +3,14 @@
 //! Rows are read without a lock; every update says what it expects to find, so that a batch that came second writes
 //! nothing and runs again. Read next: `commands::reserve`.
 
-use chassis::outbox::Columns;
+use std::collections::BTreeMap;
+
+use chassis::{outbox::Columns, quick};
 
 use super::*;
 
-pub(super) static STATEMENTS: [&dyn Checked; 6] = [&LOAD, &INSERT, &REFUSE, &SELL, &TAKE_BACK, &OVERDUE];
+pub(super) static STATEMENTS: [&dyn Checked; 8] =
+    [&LOAD, &INSERT, &RESERVE, &REFUSE, &SELL, &SELL_ALL, &TAKE_BACK, &OVERDUE];
 
 /// A reservation row that was there.
 #[derive(Debug)]
@@ -120,14 +123,19 @@ static INSERT: Statement<InsertColumns> = Statement::new(
 /// lock: [`put_and_refuse`] says so before the commit. A key that is taken is `Trouble::Again`.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
-    mut rows: Vec<New<'_>>,
+    rows: Vec<New<'_>>,
     now: DateTime<Utc>,
 ) -> Result<(), Trouble> {
+    INSERT.run(connection, insert_columns(rows, now)).await?;
+    Ok(())
+}
+
+fn insert_columns(mut rows: Vec<New<'_>>, now: DateTime<Utc>) -> InsertColumns {
     rows.sort_unstable_by_key(|row| row.key);
     let (sagas, steps) = columns(rows.iter().map(|row| row.key));
     let joined =
         |lines: &Lines, part: fn(&(Sku, i64)) -> String| lines.iter().map(part).collect::<Vec<_>>().join(",");
-    let parameters = (
+    (
         sagas,
         steps,
         rows.iter().map(|row| row.order.uuid()).collect(),
@@ -137,9 +145,54 @@ pub(crate) async fn insert(
         rows.iter().map(|row| row.hash.to_vec()).collect(),
         rows.into_iter().map(|row| row.reply).collect(),
         now,
-    );
-    INSERT.run(connection, parameters).await?;
-    Ok(())
+    )
+}
+
+type ReserveColumns = (
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<DateTime<Utc>>,
+    Vec<Vec<u8>>,
+    Vec<Vec<u8>>,
+    DateTime<Utc>,
+    Vec<String>,
+    Vec<i64>,
+    i64,
+);
+
+// Stock rows are locked in the order of their SKUs, whatever the plan is.
+static RESERVE: Statement<ReserveColumns, (i32,)> = Statement::new(
+    "with kept as (insert into inventory.reservation (saga_id, step, order_id, skus, quantities, hold_until, \
+         forward_outcome, forward_hash, forward_reply, create_time, update_time) \
+       select saga_id, step, order_id, string_to_array(skus, ','), string_to_array(quantities, ',')::bigint[], \
+         hold_until, 'DONE', forward_hash, forward_reply, $9, $9 \
+       from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], \
+         $8::bytea[]) as r (saga_id, step, order_id, skus, quantities, hold_until, forward_hash, forward_reply)), \
+     moved as (update inventory.stock s set available = s.available - d.quantity, reserved = s.reserved + d.quantity, \
+         version = s.version + 1, update_time = $9 \
+       from unnest($10::text[], $11::bigint[]) as d (sku, quantity) \
+       join (select sku from inventory.stock where sku = any ($10) order by sku for no key update) l on l.sku = d.sku \
+       where s.sku = d.sku returning 1) \
+     select 1 / (case when (select count(*) from moved) = $12 then 1 else 0 end)",
+);
+
+/// Stores reservations as done and takes what they hold from the stock, in a commit of its own; none, with nothing written,
+/// when one was there, or when there is not enough.
+pub(crate) async fn reserve(
+    connection: &mut PgConnection,
+    rows: Vec<New<'_>>,
+    moved: BTreeMap<&Sku, Level>,
+    now: DateTime<Utc>,
+) -> Result<Option<()>, Trouble> {
+    let (sagas, steps, orders, skus, quantities, holds, hashes, replies, now) = insert_columns(rows, now);
+    let wanted = moved.len() as i64;
+    let (stock, taken) = moved.into_iter().map(|(sku, by)| (sku.as_str().to_owned(), by.reserved)).unzip();
+    let parameters =
+        (sagas, steps, orders, skus, quantities, holds, hashes, replies, now, stock, taken, wanted);
+    Ok(quick::guarded(RESERVE.one(connection, parameters).await)?.map(drop))
 }
 
 type RefuseColumns =
@@ -190,17 +243,64 @@ static SELL: Statement<SellColumns> = Statement::new(
 /// Marks live reservations as sold. `Trouble::Again` when one is not live any more.
 pub(crate) async fn sell(
     connection: &mut PgConnection,
-    mut sales: Vec<(&StepKey, Closed)>,
+    sales: Vec<(&StepKey, Closed)>,
     reply: Vec<u8>,
     now: DateTime<Utc>,
 ) -> Result<(), Trouble> {
-    sales.sort_unstable_by_key(|(key, _)| *key);
     let wanted = sales.len();
+    let touched = SELL.run(connection, sell_columns(sales, reply, now)).await?;
+    all_of(touched, wanted, "reservation")
+}
+
+fn sell_columns(mut sales: Vec<(&StepKey, Closed)>, reply: Vec<u8>, now: DateTime<Utc>) -> SellColumns {
+    sales.sort_unstable_by_key(|(key, _)| *key);
     let (sagas, steps) = columns(sales.iter().map(|(key, _)| *key));
     let (commits, hashes) =
         sales.into_iter().map(|(_, closed)| (closed.step.as_str().to_owned(), closed.hash)).unzip();
-    let touched = SELL.run(connection, (sagas, steps, commits, hashes, reply, now)).await?;
-    all_of(touched, wanted, "reservation")
+    (sagas, steps, commits, hashes, reply, now)
+}
+
+type SellAllColumns = (
+    Vec<Uuid>,
+    Vec<String>,
+    Vec<String>,
+    Vec<Vec<u8>>,
+    Vec<u8>,
+    DateTime<Utc>,
+    i64,
+    Vec<String>,
+    Vec<i64>,
+    i64,
+);
+
+static SELL_ALL: Statement<SellAllColumns, (i32,)> = Statement::new(
+    "with sold as (update inventory.reservation r set commit_step = c.commit_step, commit_outcome = 'DONE', \
+         commit_hash = c.hash, commit_reply = $5, update_time = $6 \
+       from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) as c (saga_id, step, commit_step, hash) \
+       where r.saga_id = c.saga_id and r.step = c.step and r.forward_outcome = 'DONE' \
+         and r.back_outcome is null and r.commit_outcome is null returning 1), \
+     moved as (update inventory.stock s set reserved = s.reserved - d.quantity, sold = s.sold + d.quantity, \
+         version = s.version + 1, update_time = $6 \
+       from unnest($8::text[], $9::bigint[]) as d (sku, quantity) \
+       join (select sku from inventory.stock where sku = any ($8) order by sku for no key update) l on l.sku = d.sku \
+       where s.sku = d.sku returning 1) \
+     select 1 / (case when (select count(*) from sold) = $7 and (select count(*) from moved) = $10 then 1 else 0 end)",
+);
+
+/// Marks live reservations as sold and moves their stock, in a commit of its own; none, with nothing written, when one of
+/// them is not live any more.
+pub(crate) async fn sell_all(
+    connection: &mut PgConnection,
+    sales: Vec<(&StepKey, Closed)>,
+    moved: BTreeMap<&Sku, Level>,
+    reply: Vec<u8>,
+    now: DateTime<Utc>,
+) -> Result<Option<()>, Trouble> {
+    let (sagas, steps, commits, hashes, reply, now) = sell_columns(sales, reply, now);
+    let (sold, wanted) = (sagas.len() as i64, moved.len() as i64);
+    let (stock, gone) = moved.into_iter().map(|(sku, by)| (sku.as_str().to_owned(), by.sold)).unzip();
+    let parameters = (sagas, steps, commits, hashes, reply, now, sold, stock, gone, wanted);
+    Ok(quick::guarded(SELL_ALL.one(connection, parameters).await)?.map(drop))
 }
 
 type TakeBackColumns = (

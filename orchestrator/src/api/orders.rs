@@ -32,7 +32,7 @@ use crate::{
         order::{Input, Line},
     },
     driver::{self, Fresh, now},
-    hub::Place,
+    hub::{Place, Told},
     journal::Recorded,
     metrics,
     saga::Event,
@@ -48,6 +48,9 @@ use crate::{
 /// length between the tries.
 const QUOTE_WITHIN: Duration = Duration::from_secs(10);
 const QUOTE_PAUSE: Duration = Duration::from_millis(100);
+
+/// For so long an order of our own may say nothing before it is looked for in the database.
+const LOOK_FOR_OWN: Duration = Duration::from_secs(2);
 
 /// How long a durable order is read again, at least, when the database cannot be reached.
 const LOOK_AGAIN_FOR: Duration = Duration::from_secs(3);
@@ -329,6 +332,7 @@ impl Doors {
             definition_hash: start.definition_hash,
             started: start.started.clone(),
         };
+        let first = start.started.clone();
         let begun = self.starts.submit(start, None).await;
         if begun.is_err() && is(Bug::AcknowledgedUnstored) {
             return Ok(Response::new(Order { order_id: order.to_string(), ..Order::default() }));
@@ -344,8 +348,35 @@ impl Doors {
             // The order is durable and its owner's sweep finds it; only the hint is missing.
             tracing::warn!(order.id = %order, code = ?status.code(), "the owner was not told of a new saga");
         }
-        let row = self.wait(place, order, checked.wait).await?;
+        let row = self.wait_for_new(place, begun_row(order, first), checked.wait).await?;
         Ok(Response::new(shown(&row)?))
+    }
+
+    /// The same of an order that has just been stored here: what this process commits is told, and not read again.
+    async fn wait_for_new(
+        &self,
+        mut place: Place,
+        mut row: OrderRow,
+        wait: Option<Duration>,
+    ) -> Result<OrderRow, Status> {
+        let Some(wait) = wait else { return Ok(row) };
+        let until = Instant::now() + wait;
+        loop {
+            let look = until.min(Instant::now() + LOOK_FOR_OWN);
+            let was_told = tokio::time::timeout_at(look, place.changed()).await.is_ok();
+            match place.told().filter(|_| was_told) {
+                Some(told) if told.version > row.version => row = told_row(row, &told)?,
+                Some(_) => {}
+                // Nobody says anything: its shard may have moved.
+                None => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    return self.wait(place, row.order, Some(left)).await;
+                }
+            }
+            if show::is_settled(&row.status) || Instant::now() >= until || self.stop.is_wanted() {
+                return Ok(row);
+            }
+        }
     }
 
     /// Until the order is at its end, waits for someone, or the time is up.
@@ -410,6 +441,37 @@ impl Doors {
             crate::journal::load(&mut connection, &[order.saga()]).await.map_err(|e| database(&e))?;
         Ok(stored.iter().flat_map(|s| &s.events).any(|r| r.event == Event::PivotPassed))
     }
+}
+
+/// An order as its start leaves it.
+fn begun_row(order: OrderId, started: Recorded) -> OrderRow {
+    let time = chrono::DateTime::from_timestamp_millis(started.at).unwrap_or_else(chassis::clock::now);
+    OrderRow {
+        order,
+        status: "CREATED".to_owned(),
+        status_reason: String::new(),
+        status_metadata: "{}".to_owned(),
+        cancel_requested: false,
+        version: 1,
+        create_time: time,
+        update_time: time,
+        started: vec![started],
+    }
+}
+
+/// As a later commit leaves it.
+fn told_row(row: OrderRow, told: &Told) -> Result<OrderRow, Status> {
+    let shown = &told.shown;
+    let metadata = serde_json::to_string(&shown.metadata);
+    Ok(OrderRow {
+        status: shown.status.to_owned(),
+        status_reason: shown.reason.clone(),
+        status_metadata: metadata.map_err(|_| error::internal("the order cannot be written down"))?,
+        cancel_requested: shown.cancel_requested,
+        version: told.version,
+        update_time: chrono::DateTime::from_timestamp_millis(told.time).unwrap_or(row.update_time),
+        ..row
+    })
 }
 
 fn new_start(

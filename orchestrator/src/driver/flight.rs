@@ -7,6 +7,8 @@ use uuid::Uuid;
 pub(super) struct Flight {
     /// Which: a saga that left and came back is told of commits of its former self, too.
     pub(super) commit: Uuid,
+    /// When what the projection shows changed with it, milliseconds since 1970; none if it did not.
+    pub(super) shown_at: Option<i64>,
     /// It holds a decision.
     pub(super) decision: bool,
     /// The signals it answers.

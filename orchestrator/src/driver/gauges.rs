@@ -2,6 +2,10 @@
 //!
 //! It looks at every saga, so it does so once a second and not at every turn. It only looks.
 
+use std::collections::HashMap;
+
+use types::SagaId;
+
 use super::live::Live;
 use crate::{metrics, saga::Label};
 
@@ -16,14 +20,15 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn look<'l>(&mut self, sagas: impl Iterator<Item = &'l Live>, now: i64) {
+    pub(super) fn look(&mut self, sagas: &HashMap<SagaId, Live>, waiting: usize, now: i64) {
         if now < self.next {
             return;
         }
         self.next = now + EVERY_MS;
+        metrics::in_flight(sagas.len(), waiting);
         let mut counts = [0_u32; SHOWN.len()];
         let mut oldest = now;
-        for saga in sagas {
+        for saga in sagas.values() {
             let label = saga.label();
             if let Some(place) = SHOWN.iter().position(|shown| *shown == label) {
                 counts[place] += 1;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::flight::Flight;
 use crate::{
     catalog::{Kind, Projection},
+    hub::Told,
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
@@ -46,6 +47,10 @@ pub(super) struct Live {
     shown: Projection,
     /// The earliest `WaitUntil`.
     wake: Option<i64>,
+    /// Whether it was counted as one that only waits.
+    pub(super) counts_as_waiting: bool,
+    /// The version with which the projection changed last, and when, milliseconds since 1970.
+    shown_since: (i64, i64),
 }
 
 impl Live {
@@ -79,7 +84,15 @@ impl Live {
             flight: None,
             shown,
             wake: None,
+            counts_as_waiting: false,
+            shown_since: (version, first.at),
         }
+    }
+
+    /// What is durable of it, for whoever waits; right when a commit has just landed and none is in flight.
+    pub(super) fn told(&self) -> Told {
+        let (version, time) = self.shown_since;
+        Told { version, shown: Arc::new(self.shown.clone()), time }
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -417,7 +430,8 @@ impl Live {
         let span = self.commit_span(label);
         let trace = telemetry::below(&span, &self.trace);
         let messages = messages.into_iter().map(|m| m.with(header::TRACE, trace.as_str())).collect();
-        self.flight = Some(Flight { commit, decision, signals: signals.clone(), span });
+        let shown_at = changed.as_ref().and_then(|_| self.events.last()).map(|recorded| recorded.at);
+        self.flight = Some(Flight { commit, shown_at, decision, signals: signals.clone(), span });
         Some(Transition {
             saga: self.saga,
             shard: self.shard,
@@ -470,8 +484,9 @@ impl Live {
     /// The commit in flight is durable; the signals that it answered.
     pub(super) fn landed(&mut self) -> Vec<Uuid> {
         self.version += 1;
-        let Some(Flight { signals, span, .. }) = self.flight.take() else { return Vec::new() };
+        let Some(Flight { signals, span, shown_at, .. }) = self.flight.take() else { return Vec::new() };
         drop(span);
+        self.shown_since = shown_at.map_or(self.shown_since, |at| (self.version, at));
         if let Phase::Ended(outcome) = self.state.phase
             && self.is_over()
         {

@@ -59,13 +59,25 @@ static LOAD: Statement<(Vec<Uuid>,), LoadRow> = Statement::new(
      where s.saga_id = any ($1) order by s.saga_id, j.version",
 );
 
+/// The same, of shards that are still owned. Whoever lost a shard must not learn of a saga that came to it since: its owner
+/// has it in memory, and takes back only what it has called itself.
+static LOAD_OWNED: Statement<(Vec<Uuid>, Vec<i16>, Vec<i64>), LoadRow> = Statement::new(
+    "select s.saga_id, s.shard_id, s.kind, s.definition_version, s.definition_hash, s.version, s.epoch, s.create_time, \
+       j.events \
+     from orchestrator.saga s \
+     join orchestrator.fence f on f.shard_id = s.shard_id \
+     join unnest($2::smallint[], $3::bigint[]) as o (shard_id, epoch) on o.shard_id = f.shard_id and o.epoch = f.epoch \
+     join orchestrator.journal j on j.saga_id = s.saga_id \
+     where s.saga_id = any ($1) order by s.saga_id, j.version",
+);
+
 static OPEN_SAGAS: Statement<(Vec<i16>,), (Uuid, i16, String)> = Statement::new(
     "select saga_id, shard_id, state from orchestrator.saga where shard_id = any ($1) and not ended",
 );
 
 /// For the SQL check.
-pub(super) fn statements() -> [&'static dyn Checked; 2] {
-    [&LOAD, &OPEN_SAGAS]
+pub(super) fn statements() -> [&'static dyn Checked; 3] {
+    [&LOAD, &LOAD_OWNED, &OPEN_SAGAS]
 }
 
 /// Loads sagas with their journals. Those that are not there are left out; one whose journal cannot be read stands in
@@ -74,11 +86,30 @@ pub(super) fn statements() -> [&'static dyn Checked; 2] {
 /// # Errors
 /// What the database said.
 pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Result<Vec<Stored>> {
-    let ids: Vec<Uuid> = sagas.iter().map(|s| s.uuid()).collect();
+    Ok(gather(LOAD.all(connection, (ids(sagas),)).await?))
+}
+
+/// Loads sagas to be driven: those whose shard is owned at one of these epochs (shard, epoch). The others are left out, like
+/// those that are not there.
+///
+/// # Errors
+/// What the database said.
+pub async fn load_owned(
+    connection: &mut PgConnection,
+    sagas: &[SagaId],
+    owned: &[(i16, i64)],
+) -> sqlx::Result<Vec<Stored>> {
+    let (shards, epochs) = owned.iter().copied().unzip();
+    Ok(gather(LOAD_OWNED.all(connection, (ids(sagas), shards, epochs)).await?))
+}
+
+fn ids(sagas: &[SagaId]) -> Vec<Uuid> {
+    sagas.iter().map(|saga| saga.uuid()).collect()
+}
+
+fn gather(rows: Vec<LoadRow>) -> Vec<Stored> {
     let mut all: Vec<Stored> = Vec::new();
-    for (id, shard, kind, definition_version, definition_hash, version, epoch, create_time, events) in
-        LOAD.all(connection, (ids,)).await?
-    {
+    for (id, shard, kind, definition_version, definition_hash, version, epoch, create_time, events) in rows {
         let saga = SagaId::from_uuid(id);
         if all.last().is_none_or(|last| last.saga != saga) {
             all.push(Stored {
@@ -98,7 +129,7 @@ pub async fn load(connection: &mut PgConnection, sagas: &[SagaId]) -> sqlx::Resu
             last.read(&events);
         }
     }
-    Ok(all)
+    all
 }
 
 /// The sagas of these shards that are not at their end: id, shard, state.

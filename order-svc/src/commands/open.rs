@@ -7,6 +7,7 @@ use chassis::{
     batcher::Command,
     clock,
     database::{self, Trouble},
+    quick::{self, Hunch},
 };
 use proto::{
     order::v1::OpenDone,
@@ -40,6 +41,8 @@ pub struct Item {
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) pool: PgPool,
+    /// That all of a slice is new.
+    pub(crate) hunch: Hunch,
 }
 
 impl Command for Open {
@@ -55,6 +58,13 @@ impl Command for Open {
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<OpenDone>>, Trouble> {
         let mut connection = database::acquire(&self.pool).await?;
+        let short = async {
+            let (rows, now) = (items.iter().map(Item::row).collect(), clock::now());
+            quick::nothing_there(document::open(&mut connection, rows, &rules::created(now), now).await)
+        };
+        if self.hunch.try_it(short).await?.is_some() {
+            return Ok(items.iter().map(|_| Answer::Done(OpenDone {})).collect());
+        }
         let found = document::load(&mut connection, items.iter().map(|item| item.key.saga)).await?;
         let mut fresh = Vec::new();
         let mut answers = Vec::with_capacity(items.len());

@@ -114,8 +114,13 @@ pub fn created(time: DateTime<Utc>) -> Vec<Change> {
 
 /// The history with these entries at its end. CREATED is there from Open and is not said twice.
 pub fn continued(mut history: Vec<Change>, changes: &[Change]) -> Vec<Change> {
-    history.extend(changes.iter().filter(|change| change.status != CREATED).cloned());
+    history.extend(added(changes).cloned());
     history
+}
+
+/// What these entries add to a history.
+pub fn added(changes: &[Change]) -> impl Iterator<Item = &Change> {
+    changes.iter().filter(|change| change.status != CREATED)
 }
 
 /// A reason as it can be kept: a compensation must not fail for the sake of its text.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use chassis::{
     barrier::{Closed, Outcome, Record},
     database::Trouble,
+    quick,
     sql::{Checked, Statement},
 };
 use chrono::{DateTime, Utc};
@@ -21,7 +22,7 @@ use crate::domain::{
     document::{Change, Sums},
 };
 
-pub(super) static STATEMENTS: [&dyn Checked; 5] = [&LOAD, &OPEN, &COMPLETE, &CANCEL, &GET];
+pub(super) static STATEMENTS: [&dyn Checked; 6] = [&LOAD, &OPEN, &COMPLETE, &COMPLETE_ALL, &CANCEL, &GET];
 
 /// A row that was there.
 #[derive(Debug)]
@@ -208,6 +209,54 @@ pub(crate) async fn complete(
         now,
     );
     all_of(COMPLETE.run(connection, parameters).await?, rows.len())
+}
+
+/// A document that is to be complete, whichever it is.
+#[derive(Debug)]
+pub(crate) struct Closing<'a> {
+    /// Has one document.
+    pub(crate) saga: SagaId,
+    /// What its history gains.
+    pub(crate) changes: Vec<&'a Change>,
+    /// What Complete leaves.
+    pub(crate) closed: Closed,
+}
+
+type CompleteAllColumns = (Vec<Uuid>, Vec<String>, Vec<String>, Vec<Vec<u8>>, DateTime<Utc>, i64);
+
+// A history is JSON as this service writes it: no space behind its last entry, and never empty.
+static COMPLETE_ALL: Statement<CompleteAllColumns, (i32,)> = Statement::new(
+    "with complete as (update orders.document d set \
+         history = case c.more when '' then d.history else left(d.history, -1) || ',' || c.more || ']' end, \
+         complete_step = c.complete_step, complete_outcome = 'DONE', complete_hash = c.hash, complete_reply = ''::bytea, \
+         update_time = $5 \
+       from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) as c (saga_id, more, complete_step, hash) \
+       where d.saga_id = c.saga_id and d.forward_outcome = 'DONE' and d.back_outcome is null \
+         and d.complete_outcome is null returning 1) \
+     select 1 / (case when (select count(*) from complete) = $6 then 1 else 0 end)",
+);
+
+/// Marks the open document of each saga as complete; none, with nothing written, when one has none.
+pub(crate) async fn complete_all(
+    connection: &mut PgConnection,
+    mut rows: Vec<Closing<'_>>,
+    now: DateTime<Utc>,
+) -> Result<Option<()>, Trouble> {
+    rows.sort_unstable_by_key(|row| row.saga);
+    let wanted = rows.len() as i64;
+    let entries = |row: &Closing<'_>| {
+        let entries = json(&row.changes)?;
+        Ok::<_, Trouble>(entries[1..entries.len() - 1].to_owned())
+    };
+    let parameters = (
+        rows.iter().map(|row| row.saga.uuid()).collect(),
+        rows.iter().map(entries).collect::<Result<_, _>>()?,
+        rows.iter().map(|row| row.closed.step.to_string()).collect(),
+        rows.iter().map(|row| row.closed.hash.clone()).collect(),
+        now,
+        wanted,
+    );
+    Ok(quick::guarded(COMPLETE_ALL.one(connection, parameters).await)?.map(drop))
 }
 
 type CancelColumns =

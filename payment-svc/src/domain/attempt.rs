@@ -187,6 +187,39 @@ pub enum TakeBack {
 }
 
 impl Attempt {
+    /// As its begin leaves it: one send, stamped at `now`.
+    pub fn begun(
+        key: StepKey,
+        forward_hash: Vec<u8>,
+        business: Business,
+        trace: String,
+        (now, next_look): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Self {
+        Self {
+            key,
+            state: State::Started,
+            forward: Outcome::Started,
+            forward_hash,
+            forward_reply: None,
+            back: None,
+            back_reply: None,
+            commands: Vec::new(),
+            business: Some(business),
+            provider_reference: None,
+            refund_reference: None,
+            decline: None,
+            sends: 1,
+            refund_sends: 0,
+            refund_keys: 1,
+            sent: Some(now),
+            refund_begun: None,
+            created: now,
+            next_look: Some(next_look),
+            looks: 0,
+            trace,
+        }
+    }
+
     /// pay_…: follows from (saga, step).
     pub fn payment(&self) -> PaymentId {
         payment_of(&self.key)

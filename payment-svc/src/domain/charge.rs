@@ -170,7 +170,8 @@ impl Attempt {
         let pause = policy.pause(self.looks);
         self.sent = None;
         self.looks = self.looks.saturating_add(1);
-        self.next_look = Some(after(now, pause));
+        // Whoever waits for the pause sends again; somebody else only if he is gone by then.
+        self.next_look = Some(after(now, pause + policy.look));
         Next::Wait(pause)
     }
 

@@ -28,35 +28,15 @@ fn at(seconds: i64) -> DateTime<Utc> {
 /// A charge as its begin leaves it: one send, stamped at 0.
 fn started() -> Attempt {
     let saga: SagaId = "saga_01h2xcejqtf2nbrexx3vqjhp41".parse().unwrap();
-    Attempt {
-        key: StepKey { saga, step: "charge".parse().unwrap() },
-        state: State::Started,
-        forward: Outcome::Started,
-        forward_hash: vec![1],
-        forward_reply: None,
-        back: None,
-        back_reply: None,
-        commands: Vec::new(),
-        business: Some(Business {
-            order: saga.order(),
-            customer: "c".parse().unwrap(),
-            merchant: "m".parse().unwrap(),
-            amount: Money::new(100, "EUR".parse().unwrap()),
-            token: Some("tok_x".parse().unwrap()),
-        }),
-        provider_reference: None,
-        refund_reference: None,
-        decline: None,
-        sends: 1,
-        refund_sends: 0,
-        refund_keys: 1,
-        sent: Some(at(0)),
-        refund_begun: None,
-        created: at(0),
-        next_look: Some(at(11)),
-        looks: 0,
-        trace: String::new(),
-    }
+    let business = Business {
+        order: saga.order(),
+        customer: "c".parse().unwrap(),
+        merchant: "m".parse().unwrap(),
+        amount: Money::new(100, "EUR".parse().unwrap()),
+        token: Some("tok_x".parse().unwrap()),
+    };
+    let key = StepKey { saga, step: "charge".parse().unwrap() };
+    Attempt::begun(key, vec![1], business, String::new(), (at(0), at(11)))
 }
 
 fn done() -> Said {

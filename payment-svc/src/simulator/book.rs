@@ -7,6 +7,7 @@ use chassis::{
     batcher::Command,
     clock,
     database::{self, Trouble},
+    quick::{self, Hunch},
     seeded::{self, Bug},
 };
 use chrono::{DateTime, Utc};
@@ -30,6 +31,8 @@ type Time = DateTime<Utc>;
 pub(super) struct TakeCharge {
     pub(super) pool: PgPool,
     pub(super) slow: Duration,
+    /// That every key of a slice is new.
+    pub(super) hunch: Hunch,
 }
 
 /// Takes refunds.
@@ -76,10 +79,13 @@ impl Command for TakeCharge {
     }
 
     async fn run(&self, items: &[ChargeOrder]) -> Result<Vec<Reply>, Trouble> {
+        if let Some(replies) = self.hunch.try_it(self.at_once(items)).await? {
+            return Ok(replies);
+        }
         let mut transaction = database::begin_on(&self.pool).await?;
         let keys = items.iter().map(|item| item.key.clone()).collect();
         let found = store::charges(&mut transaction, keys).await?;
-        let now = clock::now();
+        let now = clock::elsewhere();
         let (mut new, mut moved, mut replies) = (Vec::new(), Vec::new(), Vec::with_capacity(items.len()));
         for item in items {
             let hash = charge_hash(item);
@@ -93,12 +99,8 @@ impl Command for TakeCharge {
                     reply
                 }
                 None => {
-                    let (manner, reference) = (Manner::of_token(item.token.reveal()), reference("ch"));
-                    let (standing, reply) =
-                        rules::charge(manner, 1, Standing::Received, &reference, self.slow, now);
-                    let (key, charge_reference) = (item.key.clone(), reference.clone());
-                    let amount = item.amount;
-                    new.push(NewEntry { key, reference, charge_reference, amount, manner, hash, standing });
+                    let (entry, reply) = self.first(item, now);
+                    new.push(entry);
                     reply
                 }
             });
@@ -107,6 +109,26 @@ impl Command for TakeCharge {
         store::move_charges(&mut transaction, moved).await?;
         database::commit(transaction).await?;
         Ok(replies)
+    }
+}
+
+impl TakeCharge {
+    /// A charge under a new key.
+    fn first(&self, item: &ChargeOrder, now: Time) -> (NewEntry, Reply) {
+        let (manner, reference) = (Manner::of_token(item.token.reveal()), reference("ch"));
+        let (standing, reply) = rules::charge(manner, 1, Standing::Received, &reference, self.slow, now);
+        let (key, charge_reference) = (item.key.clone(), reference.clone());
+        let (amount, hash) = (item.amount, charge_hash(item));
+        (NewEntry { key, reference, charge_reference, amount, manner, hash, standing }, reply)
+    }
+
+    /// Every key is new; none when it is not so.
+    async fn at_once(&self, items: &[ChargeOrder]) -> Result<Option<Vec<Reply>>, Trouble> {
+        let now = clock::elsewhere();
+        let (new, replies): (Vec<_>, Vec<_>) = items.iter().map(|item| self.first(item, now)).unzip();
+        let mut connection = database::acquire(&self.pool).await?;
+        let added = store::add_charges(&mut connection, new).await;
+        Ok(quick::nothing_there(added.map_err(Trouble::from))?.map(|()| replies))
     }
 }
 
@@ -126,7 +148,7 @@ impl Command for TakeRefund {
         let references: Vec<_> = items.iter().map(|item| item.charge_reference.clone()).collect();
         let charges = store::charges_by_reference(&mut transaction, references.clone()).await?;
         let refunds = store::refunds(&mut transaction, references).await?;
-        let now = clock::now();
+        let now = clock::elsewhere();
         let (mut new, mut moved, mut replies) = (Vec::new(), Vec::new(), Vec::with_capacity(items.len()));
         for item in items {
             let hash = refund_hash(item);
@@ -182,7 +204,7 @@ impl Command for LookUp {
 
     async fn run(&self, items: &[String]) -> Result<Vec<Option<Said>>, Trouble> {
         let mut connection = database::acquire(&self.pool).await?;
-        let mut found = store::look_up(&mut connection, items.to_vec(), clock::now()).await?;
+        let mut found = store::look_up(&mut connection, items.to_vec(), clock::elsewhere()).await?;
         Ok(items.iter().map(|key| found.remove(key).flatten()).collect())
     }
 }

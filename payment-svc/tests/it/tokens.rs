@@ -85,7 +85,8 @@ async fn a_slow_charge_answers_pending_then_settles_by_message() {
 async fn an_error_without_effect_is_tried_again_before_the_caller_is_answered() {
     let (world, process) = World::with_one().await;
     let saga = new_saga();
-    assert!(matches!(process.charge(saga, "tok_error_once").await, Answer::Done(_)));
+    let answer = process.charge(saga, "tok_error_once").await;
+    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
     assert_eq!((world.book(saga).await, world.heard(saga).await), (CHARGED, 2));
 }
 

@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 
 use chassis::{
     batcher::Command,
-    clock,
     database::{self, Trouble},
     outbox::{Outbox, Relay},
 };
-use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use prost::Message as _;
 use proto::{risk::v1::ScreenDone, step::step_answer};
 use sqlx::PgPool;
@@ -22,6 +21,7 @@ use crate::{
     store::{
         self,
         review::{self, Ended, Review},
+        rule,
     },
     wire,
 };
@@ -68,10 +68,10 @@ impl Command for Knocking {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Reply>, Trouble> {
-        let now = clock::now().trunc_subsecs(6);
         let mut sagas: Vec<_> = items.iter().map(|item| item.saga.uuid()).collect();
         sagas.sort_unstable();
         let mut connection = database::acquire(&self.pool).await?;
+        let now = rule::now(&mut connection).await?;
         // First, and by itself: a screening that is on its way finds the tombstone, or is found open below.
         let withdrawn: BTreeSet<_> = items.iter().filter_map(withdrawn).collect();
         if !withdrawn.is_empty() {

@@ -115,18 +115,14 @@ pub(crate) async fn lock_of_sagas(
 }
 
 // What somebody has locked is being ended already.
-static DUE: Statement<(DateTime<Utc>, i64), (Uuid, String)> = Statement::new(
-    "select saga_id, step from risk.screening where review_state = 'OPEN' and expire_time <= $1 \
-     order by expire_time limit $2 for no key update skip locked",
+static DUE: Statement<(i64,), (Uuid, String)> = Statement::new(
+    "select saga_id, step from risk.screening where review_state = 'OPEN' and expire_time <= clock_timestamp() \
+     order by expire_time limit $1 for no key update skip locked",
 );
 
 /// Open reviews whose time has passed, the longest first.
-pub(crate) async fn due(
-    connection: &mut PgConnection,
-    now: DateTime<Utc>,
-    limit: i64,
-) -> sqlx::Result<Vec<(Uuid, String)>> {
-    DUE.all(connection, (now, limit)).await
+pub(crate) async fn due(connection: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<(Uuid, String)>> {
+    DUE.all(connection, (limit,)).await
 }
 
 /// A review that has ended: as it is now, with the outcome of its step.

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use types::PartyId;
 
-use crate::domain::{Kind, Rule};
+use crate::domain::{Kind, Rule, Rules};
 
 type Row = (String, String, i64, i64, bool);
 
@@ -21,18 +21,60 @@ static LIST: Statement<(), Row> = Statement::new(
 
 /// All rules: there are few.
 pub(crate) async fn list(connection: &mut PgConnection) -> Result<Vec<Rule>, Trouble> {
-    let rows = LIST.all(connection, ()).await?;
-    rows.into_iter()
-        .map(|(kind, currency, threshold, window_seconds, enabled)| {
-            let unreadable = || Trouble::Failed(format!("cannot read the rule {kind} {currency}"));
-            let currency = match currency.as_str() {
-                "" => None,
-                code => Some(code.parse().map_err(|_| unreadable())?),
-            };
-            let kind = Kind::parse(&kind).ok_or_else(unreadable)?;
-            Ok(Rule { kind, currency, threshold, window_seconds, enabled })
-        })
-        .collect()
+    LIST.all(connection, ()).await?.into_iter().map(rule).collect()
+}
+
+fn rule((kind, currency, threshold, window_seconds, enabled): Row) -> Result<Rule, Trouble> {
+    let unreadable = || Trouble::Failed(format!("cannot read the rule {kind} {currency}"));
+    let currency = match currency.as_str() {
+        "" => None,
+        code => Some(code.parse().map_err(|_| unreadable())?),
+    };
+    let kind = Kind::parse(&kind).ok_or_else(unreadable)?;
+    Ok(Rule { kind, currency, threshold, window_seconds, enabled })
+}
+
+// One round trip for what every slice asks. No rule is of these kinds.
+static IN_FORCE: Statement<(Vec<String>,), Row> = Statement::new(
+    "select kind, currency, threshold, window_seconds, enabled from risk.rule \
+     union all \
+     select 'NOW', '', (extract(epoch from clock_timestamp()) * 1000000)::bigint, 0, true \
+     union all \
+     select 'DENIED', customer_id, 0, 0, true from risk.denied where customer_id = any ($1)",
+);
+
+/// What a screening goes by.
+pub(crate) struct InForce {
+    pub(crate) rules: Rules,
+    /// Those of the customers who are denied.
+    pub(crate) denied: HashSet<String>,
+    /// By the database's clock, which every process reads alike; in whole microseconds, as it is stored.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// What is in force for these customers, and now.
+pub(crate) async fn in_force(
+    connection: &mut PgConnection,
+    customers: &BTreeSet<&str>,
+) -> Result<InForce, Trouble> {
+    let customers = customers.iter().map(|id| (*id).to_owned()).collect();
+    let (mut rules, mut denied, mut now) = (Vec::new(), HashSet::new(), None);
+    for row in IN_FORCE.all(connection, (customers,)).await? {
+        match row.0.as_str() {
+            "DENIED" => drop(denied.insert(row.1)),
+            "NOW" => now = DateTime::from_timestamp_micros(row.2),
+            _ => rules.push(rule(row)?),
+        }
+    }
+    let now = now.ok_or_else(|| Trouble::Failed("the database does not say what time it is".into()))?;
+    Ok(InForce { rules: rules.into_iter().collect(), denied, now })
+}
+
+static NOW: Statement<(), (DateTime<Utc>,)> = Statement::new("select clock_timestamp()");
+
+/// Now, by the database's clock.
+pub(crate) async fn now(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    Ok(NOW.one(connection, ()).await?.0)
 }
 
 // A repeat writes the same again.
@@ -49,18 +91,6 @@ pub(crate) async fn set(connection: &mut PgConnection, rule: &Rule) -> sqlx::Res
     let row = (kind, currency, rule.threshold, rule.window_seconds, rule.enabled, clock::now());
     SET.run(connection, row).await?;
     Ok(())
-}
-
-static DENIED: Statement<(Vec<String>,), (String,)> =
-    Statement::new("select customer_id from risk.denied where customer_id = any ($1)");
-
-/// Which of these customers are denied.
-pub(crate) async fn denied(
-    connection: &mut PgConnection,
-    customers: &BTreeSet<&str>,
-) -> sqlx::Result<HashSet<String>> {
-    let customers = customers.iter().map(|id| (*id).to_owned()).collect();
-    Ok(DENIED.all(connection, (customers,)).await?.into_iter().map(|(id,)| id).collect())
 }
 
 // A customer who is denied already: the newer reason stands.
@@ -85,6 +115,6 @@ pub(crate) async fn allow(connection: &mut PgConnection, customer: PartyId) -> s
     Ok(ALLOW.run(connection, (customer.into_string(),)).await? > 0)
 }
 
-pub(super) fn statements() -> [&'static dyn Checked; 5] {
-    [&LIST, &SET, &DENIED, &DENY, &ALLOW]
+pub(super) fn statements() -> [&'static dyn Checked; 6] {
+    [&LIST, &IN_FORCE, &NOW, &SET, &DENY, &ALLOW]
 }

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use orchestrator::recovery::{Loaded, Wanted};
+use orchestrator::{
+    journal::Stored,
+    recovery::{Loaded, Wanted},
+};
 
 use super::{Feed, feed};
-use crate::{disk::Word, mark::Mark, process::ProcessId, world::World};
+use crate::{bug::Bug, disk::Word, mark::Mark, process::ProcessId, world::World};
 
 /// Loads what is wanted, if nothing is being loaded.
 pub(super) fn read(w: &mut World, process: ProcessId) {
@@ -33,18 +36,19 @@ fn load(w: &mut World, process: ProcessId, wish: Wanted) {
         return end(w, process, None);
     }
     if resumed.is_empty() {
-        return read_journals(w, process, sagas, HashMap::new());
+        return read_journals(w, process, (sagas, owned), HashMap::new());
     }
+    let still_owned = owned.clone();
     w.transact(
         process,
         move |w| {
             let now = w.now;
-            w.tables.resume(&resumed, &owned, now)
+            w.tables.resume(&resumed, &still_owned, now)
         },
         move |w, counted: Word<Vec<_>>| match counted {
             Ok(counted) => {
                 w.mark(Mark::Resumed);
-                read_journals(w, process, sagas, counted.into_iter().collect());
+                read_journals(w, process, (sagas, owned), counted.into_iter().collect());
             }
             Err(_) => {
                 end(w, process, Some(Loaded { asked: sagas, stored: None, resumes: HashMap::new() }));
@@ -56,13 +60,19 @@ fn load(w: &mut World, process: ProcessId, wish: Wanted) {
 fn read_journals(
     w: &mut World,
     process: ProcessId,
-    sagas: Vec<types::SagaId>,
+    (sagas, owned): (Vec<types::SagaId>, Vec<(i16, i64)>),
     resumes: HashMap<types::SagaId, i32>,
 ) {
     let asked = sagas.clone();
     w.transact(
         process,
-        move |w| asked.iter().filter_map(|saga| w.tables.load(*saga)).collect::<Vec<_>>(),
+        move |w| {
+            let found = asked.iter().filter_map(|saga| w.tables.load(*saga));
+            let is_owned = |stored: &Stored| {
+                owned.contains(&(stored.shard, w.tables.epoch(stored.shard))) || w.has(Bug::LoadWithoutFence)
+            };
+            found.filter(is_owned).collect::<Vec<_>>()
+        },
         move |w, stored| {
             let loaded = match stored {
                 Ok(stored) => Loaded { asked: sagas, stored: Some(stored), resumes },
