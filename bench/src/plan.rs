@@ -14,8 +14,10 @@ use crate::{
     subject::{self, Doors, Embedded},
 };
 
-/// Flags for `amends up` that leave nothing but the machine to limit it.
-const UNLIMITED: [&str; 4] = ["--merchant-orders-per-second", "0", "--max-in-flight", "200000"];
+/// Flags for `amends up` that leave nothing but the machine to limit it: the provider answers at once, as the baseline's
+/// does.
+const UNLIMITED: [&str; 6] =
+    ["--merchant-orders-per-second", "0", "--max-in-flight", "200000", "--simulator-latency", "0s"];
 
 /// One run of Amends, embedded.
 ///

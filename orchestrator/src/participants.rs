@@ -6,6 +6,7 @@
 
 mod client;
 pub mod outcome;
+mod window;
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,11 @@ use tracing::Span;
 use types::SagaId;
 
 pub use self::outcome::CallOutcome;
-use self::{client::Client, outcome::classify_status};
+use self::{
+    client::Client,
+    outcome::classify_status,
+    window::{Places, Window},
+};
 use crate::metrics;
 
 /// One step's item, typed.
@@ -202,6 +207,7 @@ impl Participants {
                 breaker: breakers[callee].clone(),
                 slice: options.slice,
                 exchanges: Arc::new(Semaphore::new(exchanges)),
+                window: Window::new(),
                 returned: returned.clone(),
                 budget: Arc::new(RetryBudget::default()),
                 stop: stop.clone(),
@@ -283,6 +289,7 @@ struct Dispatcher {
     breaker: Breaker,
     slice: usize,
     exchanges: Arc<Semaphore>,
+    window: Window,
     returned: mpsc::UnboundedSender<Returned>,
     budget: Arc<RetryBudget>,
     stop: Stop,
@@ -299,8 +306,12 @@ impl Dispatcher {
             let Some(first) = first else { return };
             // The place is taken before the queue is drained, so that what waits for a place grows the slice.
             let Ok(place) = Arc::clone(&self.exchanges).acquire_owned().await else { return };
+            let free = tokio::select! {
+                () = self.stop.wanted() => return,
+                free = self.window.free() => free,
+            };
             let mut slice = vec![first];
-            while slice.len() < self.slice {
+            while slice.len() < self.slice.min(free) {
                 match queue.try_recv() {
                     Ok(more) => slice.push(more),
                     Err(_) => break,
@@ -319,6 +330,8 @@ impl Dispatcher {
                     let over = slice.split_off(permit.granted().min(slice.len()));
                     self.give_back(over, "the breaker is half open", Duration::from_millis(250));
                     let exchange = Exchange {
+                        places: self.window.take(slice.len()),
+                        busy: 0,
                         client: self.client.clone(),
                         returned: self.returned.clone(),
                         budget: Arc::clone(&self.budget),
@@ -342,6 +355,9 @@ impl Dispatcher {
 }
 
 struct Exchange {
+    places: Places,
+    /// Items that were turned away because there was too much to do.
+    busy: usize,
     client: Client,
     returned: mpsc::UnboundedSender<Returned>,
     budget: Arc<RetryBudget>,
@@ -349,7 +365,7 @@ struct Exchange {
 
 impl Exchange {
     /// Sends one slice. grpc-timeout is that of the latest item; each item carries its own.
-    async fn run(self, slice: Vec<Dispatch>, mut permit: Permit) {
+    async fn run(mut self, slice: Vec<Dispatch>, mut permit: Permit) {
         let time = slice.iter().map(|d| d.time).max().unwrap_or_default();
         metrics::slice(slice.len());
         let mut open = HashMap::with_capacity(slice.len());
@@ -363,7 +379,8 @@ impl Exchange {
         let lane = calls.first().map_or("nobody", lane);
         crash::point("before call", lane);
         let outcome = tokio::time::timeout(time + Duration::from_millis(500), async {
-            self.client
+            let client = self.client.clone();
+            client
                 .exchange(calls, time, |saga_id, step, outcome| {
                     crash::point("after call", lane);
                     self.one(&mut open, &mut permit, (&saga_id, &step), outcome);
@@ -372,6 +389,10 @@ impl Exchange {
         })
         .await
         .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        match &outcome {
+            Ok(()) => self.places.end(self.busy),
+            Err(_) => drop(self.places),
+        }
         let rest = open;
         let status = match outcome {
             // The stream ended well, but somebody was left out: as unknown as a broken stream.
@@ -390,7 +411,7 @@ impl Exchange {
     }
 
     fn one(
-        &self,
+        &mut self,
         open: &mut HashMap<String, Open>,
         permit: &mut Permit,
         (saga_id, step): (&str, &str),
@@ -407,6 +428,7 @@ impl Exchange {
         let Some(one) = open.remove(&of) else { return };
         // One item that cannot be processed says nothing about its participant; being too busy does.
         let busy = matches!(outcome, CallOutcome::NotSent { spent: false, .. });
+        self.busy += usize::from(busy);
         permit.item(if busy { breaker::Outcome::Failed } else { breaker::Outcome::Ok });
         self.budget.count(!matches!(outcome, CallOutcome::NotSent { .. } | CallOutcome::InDoubt { .. }));
         one.end(outcome, &self.returned);

@@ -1,7 +1,7 @@
 //! Bugs to be put in, one at a time: a simulator that does not find them sees nothing.
 //!
 //! Each breaks one rule of DESIGN sections 4 to 6, in what the simulator puts around the real code, or in what the real
-//! code is given. `tests/bugs.rs` asserts that each is found.
+//! code is given. `tests/it.rs` asserts that each is found.
 
 use std::str::FromStr;
 

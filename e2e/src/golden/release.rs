@@ -1,6 +1,6 @@
 //! What a release says to its databases, and what they allowed it: kept, so that the next one's schema is held to it.
 //!
-//! `e2e/golden/statements.jsonl` is written when a release is made and speaks of the release before until the next.
+//! `e2e/golden/release.json` is written when a release is made and speaks of the release before until the next.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
