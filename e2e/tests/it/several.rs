@@ -60,7 +60,7 @@ async fn a_rolling_restart_of_everything_fails_no_call() {
         assert!(began.elapsed() < Duration::from_secs(12), "{member} took {:?}", began.elapsed());
         // Handed over, not lapsed: the other has them by now.
         let all = vec![(house.address(other).to_owned(), 16)];
-        eventually_within(Duration::from_secs(2), "the other drives all", || async {
+        eventually_within(Duration::from_secs(5), "the other drives all", || async {
             (owners(&house).await == all).then_some(())
         })
         .await;
