@@ -17,7 +17,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use chassis::seeded::{Bug, is};
@@ -195,26 +194,6 @@ impl Driver {
         self.finish_draining();
         self.load.active.store(self.live.len() - self.waiting, Ordering::Relaxed);
         self.gauges.look(&self.live, self.waiting, now());
-    }
-
-    fn until_next_timer(&self) -> Duration {
-        let Some((due, _)) = self.timers.first() else { return Duration::from_secs(1) };
-        let left = due.saturating_sub(now()).clamp(0, 1000);
-        Duration::from_millis(u64::try_from(left).unwrap_or(0))
-    }
-
-    fn fire_timers(&mut self) {
-        let now = now();
-        while let Some((due, saga)) = self.timers.first().copied() {
-            if due > now {
-                return;
-            }
-            self.timers.pop_first();
-            if let Some(live) = self.live.get_mut(&saga) {
-                live.timer = None;
-                self.advance(saga);
-            }
-        }
     }
 
     fn take(&mut self, input: Input) {

@@ -1,11 +1,10 @@
 //! `amends.order.v1.Orders`.
 
+mod begin;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use chassis::{
-    keyring::Keyring,
-    seeded::{Bug, is},
-};
+use chassis::seeded::{Bug, is};
 use futures_util::Stream;
 use prost::Message as _;
 use proto::{
@@ -21,26 +20,22 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use types::OrderId;
 
+use self::begin::{begun_row, new_start, told_row};
 use super::{
     Doors, LOOK_EVERY, check_text,
     create::{self, Checked},
     database, no_answer, show,
 };
 use crate::{
-    catalog::{
-        Kind,
-        order::{Input, Line},
-    },
-    driver::{self, Fresh, now},
-    hub::{Place, Told},
-    journal::Recorded,
+    driver::{self, Fresh},
+    hub::Place,
     metrics,
     saga::Event,
     signal::Said,
     store::{
         self,
         order::{Filter, OrderRow},
-        start::{Begun, Key, Start},
+        start::{Begun, Key},
     },
 };
 
@@ -441,94 +436,4 @@ impl Doors {
             crate::journal::load(&mut connection, &[order.saga()]).await.map_err(|e| database(&e))?;
         Ok(stored.iter().flat_map(|s| &s.events).any(|r| r.event == Event::PivotPassed))
     }
-}
-
-/// An order as its start leaves it.
-fn begun_row(order: OrderId, started: Recorded) -> OrderRow {
-    let time = chrono::DateTime::from_timestamp_millis(started.at).unwrap_or_else(chassis::clock::now);
-    OrderRow {
-        order,
-        status: "CREATED".to_owned(),
-        status_reason: String::new(),
-        status_metadata: "{}".to_owned(),
-        cancel_requested: false,
-        version: 1,
-        create_time: time,
-        update_time: time,
-        started: vec![started],
-    }
-}
-
-/// As a later commit leaves it.
-fn told_row(row: OrderRow, told: &Told) -> Result<OrderRow, Status> {
-    let shown = &told.shown;
-    let metadata = serde_json::to_string(&shown.metadata);
-    Ok(OrderRow {
-        status: shown.status.to_owned(),
-        status_reason: shown.reason.clone(),
-        status_metadata: metadata.map_err(|_| error::internal("the order cannot be written down"))?,
-        cancel_requested: shown.cancel_requested,
-        version: told.version,
-        update_time: chrono::DateTime::from_timestamp_millis(told.time).unwrap_or(row.update_time),
-        ..row
-    })
-}
-
-fn new_start(
-    (kind, keys): (&dyn Kind, &Keyring),
-    checked: &Checked,
-    quoted: Quoted,
-    order: OrderId,
-    shard: i16,
-    epoch: i64,
-) -> Result<Start, Status> {
-    let definition = kind.definition();
-    let at = now();
-    let input = Input {
-        customer_id: checked.customer.to_string(),
-        merchant_id: checked.merchant.to_string(),
-        currency: checked.currency.to_string(),
-        lines: quoted
-            .lines
-            .into_iter()
-            .map(|line| Line {
-                sku: line.sku,
-                quantity: line.quantity,
-                unit_price: line.unit_price_minor,
-                line_total: line.line_total_minor,
-            })
-            .collect(),
-        subtotal: quoted.subtotal_minor,
-        tax: quoted.tax_minor,
-        total: quoted.total_minor,
-        card_token: keys.encrypt(order.uuid().as_bytes(), checked.card_token.expose()),
-        metadata: checked.metadata.clone(),
-        accepted_at: at,
-    };
-    let input =
-        serde_json::to_string(&input).map_err(|_| error::internal("the order cannot be written down"))?;
-    let started = Event::Started {
-        kind: definition.kind.to_owned(),
-        version: definition.version,
-        hash: definition.hash(),
-        steps: definition.steps.iter().map(|s| s.name.clone()).collect(),
-        skipped: Vec::new(),
-        deadline: at.saturating_add(definition.deadline_ms),
-        input,
-    };
-    Ok(Start {
-        order,
-        shard,
-        epoch,
-        kind: definition.kind,
-        definition_version: i32::try_from(definition.version).unwrap_or(i32::MAX),
-        definition_hash: definition.hash(),
-        started: Recorded { at, trace: chassis::telemetry::traceparent(), event: started },
-        customer: checked.customer.to_string(),
-        merchant: checked.merchant.to_string(),
-        currency: checked.currency.to_string(),
-        total: quoted.total_minor,
-        key: checked.key.clone(),
-        fingerprint: checked.fingerprint.clone(),
-    })
 }

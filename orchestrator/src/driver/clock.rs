@@ -3,6 +3,8 @@
 //! Timers are wall times, because a journal outlives its process. Set ahead, they come early, which harms nobody; set
 //! back by an hour, they would come an hour late.
 
+use std::time::Duration;
+
 use types::SagaId;
 
 use super::{Driver, now};
@@ -11,6 +13,26 @@ use super::{Driver, now};
 const STEP: i64 = 5_000;
 
 impl Driver {
+    pub(super) fn until_next_timer(&self) -> Duration {
+        let Some((due, _)) = self.timers.first() else { return Duration::from_secs(1) };
+        let left = due.saturating_sub(now()).clamp(0, 1000);
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    }
+
+    pub(super) fn fire_timers(&mut self) {
+        let now = now();
+        while let Some((due, saga)) = self.timers.first().copied() {
+            if due > now {
+                return;
+            }
+            self.timers.pop_first();
+            if let Some(live) = self.live.get_mut(&saga) {
+                live.timer = None;
+                self.advance(saga);
+            }
+        }
+    }
+
     /// Every saga is asked again what follows, if time went back.
     pub(super) fn look_at_the_clock(&mut self) {
         let now = now();

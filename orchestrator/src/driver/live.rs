@@ -1,5 +1,7 @@
 //! One saga in memory: what is known, what is recorded and not yet committed, what is in flight.
 
+mod shown;
+
 use std::sync::Arc;
 
 use chassis::{bus::header, clock::up_to, telemetry};
@@ -12,11 +14,10 @@ use uuid::Uuid;
 use super::flight::Flight;
 use crate::{
     catalog::{Kind, Projection},
-    hub::Told,
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
-    saga::{Back, Event, Forward, Label, Move, Outcome, Phase, State, next, waits_for_facts, withdrawals},
+    saga::{Back, Event, Label, Move, Outcome, Phase, State, next, waits_for_facts, withdrawals},
     signal::{Said, Signal},
 };
 
@@ -87,12 +88,6 @@ impl Live {
             counts_as_waiting: false,
             shown_since: (version, first.at),
         }
-    }
-
-    /// What is durable of it, for whoever waits; right when a commit has just landed and none is in flight.
-    pub(super) fn told(&self) -> Told {
-        let (version, time) = self.shown_since;
-        Told { version, shown: Arc::new(self.shown.clone()), time }
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -451,29 +446,6 @@ impl Live {
     fn commit_span(&self, label: Label) -> Span {
         let facts = || self.events.iter().map(|r| r.event.name()).collect::<Vec<_>>().join(" ");
         telemetry::commit_span(self.saga, self.version + 1, label.as_str(), facts, &self.trace)
-    }
-
-    fn reason(&self, label: Label) -> String {
-        let turned = || self.state.turned.as_ref().map(|(reason, _)| reason.clone());
-        let waits = || {
-            self.state.steps.iter().find_map(|step| match &step.forward {
-                Forward::Pending { action, .. } => Some(action.clone()),
-                Forward::Idle
-                | Forward::Done { .. }
-                | Forward::Refused { .. }
-                | Forward::Fenced
-                | Forward::Skipped => None,
-            })
-        };
-        let reason = match label {
-            Label::Parked => {
-                self.state.parked.as_ref().map(|p| p.reason.clone()).or_else(|| self.state.parked_back())
-            }
-            Label::Waiting => waits(),
-            Label::Compensating | Label::Compensated => turned(),
-            Label::Running | Label::Completed => None,
-        };
-        reason.unwrap_or_default()
     }
 
     /// Whether this is the commit in flight.

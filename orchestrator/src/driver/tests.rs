@@ -1,6 +1,6 @@
 //! What the loop does about shards that come and go, and when a saga in memory may go on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chassis::{
     bus::{Exchange, Message},
