@@ -135,6 +135,10 @@ pub struct Returned {
     pub outcome: CallOutcome,
 }
 
+/// Exchanges at once where the participant's work is one database batch: a second one fills the next batch, a third would only
+/// make the batches smaller.
+const BATCHED: usize = 2;
+
 /// All dispatchers.
 #[derive(Clone)]
 pub struct Participants {
@@ -207,22 +211,21 @@ impl Participants {
                 breaker: breakers[callee].clone(),
                 slice: options.slice,
                 exchanges: Arc::new(Semaphore::new(exchanges)),
-                window: Window::new(),
+                window: (exchanges > BATCHED).then(Window::new),
                 returned: returned.clone(),
                 budget: Arc::new(RetryBudget::default()),
                 stop: stop.clone(),
             };
             stop.spawn(dispatcher.run(receiver));
         };
-        // Where the participant's work is one database batch, a second exchange only makes the batches smaller; a charge
-        // waits for the provider, so many go side by side.
-        open("open", "order", 2, Client::Order(callees.order.clone()));
-        open("complete", "order", 2, Client::Order(callees.order.clone()));
-        open("reserve", "inventory", 2, Client::Inventory(callees.inventory.clone()));
-        open("commit", "inventory", 2, Client::Inventory(callees.inventory.clone()));
-        open("screen", "risk", 2, Client::Risk(callees.risk.clone()));
+        // A charge waits for the provider, so many go side by side.
+        open("open", "order", BATCHED, Client::Order(callees.order.clone()));
+        open("complete", "order", BATCHED, Client::Order(callees.order.clone()));
+        open("reserve", "inventory", BATCHED, Client::Inventory(callees.inventory.clone()));
+        open("commit", "inventory", BATCHED, Client::Inventory(callees.inventory.clone()));
+        open("screen", "risk", BATCHED, Client::Risk(callees.risk.clone()));
         open("charge", "payment", 64, Client::Payment(callees.payment.clone()));
-        open("post", "ledger", 2, Client::Ledger(callees.ledger.clone()));
+        open("post", "ledger", BATCHED, Client::Ledger(callees.ledger.clone()));
         Self { lanes: Arc::new(lanes), breakers: Arc::new(breakers) }
     }
 
@@ -289,7 +292,8 @@ struct Dispatcher {
     breaker: Breaker,
     slice: usize,
     exchanges: Arc<Semaphore>,
-    window: Window,
+    /// None where so few exchanges limit it by themselves.
+    window: Option<Window>,
     returned: mpsc::UnboundedSender<Returned>,
     budget: Arc<RetryBudget>,
     stop: Stop,
@@ -308,7 +312,7 @@ impl Dispatcher {
             let Ok(place) = Arc::clone(&self.exchanges).acquire_owned().await else { return };
             let free = tokio::select! {
                 () = self.stop.wanted() => return,
-                free = self.window.free() => free,
+                free = free(self.window.as_ref()) => free,
             };
             let mut slice = vec![first];
             while slice.len() < self.slice.min(free) {
@@ -330,7 +334,7 @@ impl Dispatcher {
                     let over = slice.split_off(permit.granted().min(slice.len()));
                     self.give_back(over, "the breaker is half open", Duration::from_millis(250));
                     let exchange = Exchange {
-                        places: self.window.take(slice.len()),
+                        places: self.window.as_ref().map(|window| window.take(slice.len())),
                         busy: 0,
                         client: self.client.clone(),
                         returned: self.returned.clone(),
@@ -354,8 +358,15 @@ impl Dispatcher {
     }
 }
 
+async fn free(window: Option<&Window>) -> usize {
+    match window {
+        Some(window) => window.free().await,
+        None => usize::MAX,
+    }
+}
+
 struct Exchange {
-    places: Places,
+    places: Option<Places>,
     /// Items that were turned away because there was too much to do.
     busy: usize,
     client: Client,
@@ -390,7 +401,7 @@ impl Exchange {
         .await
         .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
         match &outcome {
-            Ok(()) => self.places.end(self.busy),
+            Ok(()) => self.places.into_iter().for_each(|places| places.end(self.busy)),
             Err(_) => drop(self.places),
         }
         let rest = open;

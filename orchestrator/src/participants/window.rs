@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 
 /// At first: more than one slice.
 const FIRST: f64 = 512.0;
-/// Never fewer: with less a participant would look slow for ever.
-const LEAST: f64 = 8.0;
+/// Never fewer: those that hang must not keep the others out.
+const LEAST: f64 = 128.0;
+/// Turned away were at least this part of an exchange: fewer say that an item is odd, not that there is too much to do.
+const PART: usize = 4;
 /// Never more.
 const MOST: f64 = 16_384.0;
 
@@ -73,9 +75,11 @@ impl Places {
     /// The items are answered; so many of them were turned away because there was too much to do.
     pub(super) fn end(self, busy: usize) {
         let mut inner = self.window.lock();
-        if busy > 0 && inner.deaf == 0 {
-            inner.limit = (inner.limit / 2.0).max(LEAST);
-            inner.deaf = inner.taken;
+        if busy * PART >= self.count.max(1) {
+            if inner.deaf == 0 {
+                inner.limit = (inner.limit / 2.0).max(LEAST);
+                inner.deaf = inner.taken;
+            }
         } else if busy == 0 && inner.taken * 2 > inner.limit as usize {
             inner.limit = (inner.limit + self.count as f64 / 8.0).min(MOST);
         }
@@ -106,12 +110,14 @@ mod tests {
         assert_eq!(window.free().await, 512);
         let (first, second) = (window.take(256), window.take(256));
         assert!(tokio::time::timeout(Duration::from_millis(20), window.free()).await.is_err(), "it is full");
-        first.end(3);
+        first.end(64);
         assert_eq!(limit(&window), 256);
         second.end(200);
         assert_eq!(limit(&window), 256, "sent under the window before");
         assert_eq!(window.free().await, 256);
-        window.take(200).end(1);
+        window.take(200).end(40);
+        assert_eq!(limit(&window), 256, "a few odd ones");
+        window.take(200).end(50);
         assert_eq!(limit(&window), 128);
         for _ in 0..4 {
             window.take(100).end(0);
@@ -121,9 +127,9 @@ mod tests {
         window.take(1).end(0);
         assert_eq!(limit(&window), before, "nobody wanted more");
         for _ in 0..20 {
-            window.take(limit(&window)).end(1);
+            window.take(limit(&window)).end(limit(&window));
         }
-        assert_eq!(limit(&window), 8);
+        assert_eq!(limit(&window), 128, "never fewer");
     }
 
     #[tokio::test]
