@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use orchestrator::journal::{AfterDoubt, Landed, Transition};
+use orchestrator::journal::{AfterDoubt, Landed, Transition, take_group};
 
 use super::{Feed, feed, tables};
 use crate::{
@@ -24,7 +24,7 @@ pub(super) fn write(w: &mut World, process: ProcessId) {
         return;
     }
     o.writing = true;
-    let group: Group = Rc::new(o.queue.drain(..).collect());
+    let group: Group = Rc::new(take_group(&mut o.queue));
     if w.has(Bug::LandedBeforeCommit) {
         let landed = group.iter().map(|one| Landed::Yes(one.saga, one.commit_id)).collect();
         w.of(process, 0, move |w| feed(w, process, Feed::Landed(landed)));
