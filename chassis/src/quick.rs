@@ -2,10 +2,9 @@
 //!
 //! The statement holds its own guards: keys that must be free, CHECKs, and a count of the rows that it touched (it divides
 //! by zero when one is missing). When a guard says no, nothing was written, and the command goes its long way: load, rules,
-//! write. The long way is right for every slice; the short one only says sooner what it would say. So a rule stands in
-//! both, and tests drive both with the same cases ([`Hunch::never`]).
+//! write. The long way is right for every slice; the short one only says sooner what it would say.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::database::Trouble;
 
@@ -17,15 +16,7 @@ pub struct Hunch {
     pause: AtomicU32,
 }
 
-/// For tests: every slice goes the long way.
-static NEVER: AtomicBool = AtomicBool::new(false);
-
 impl Hunch {
-    /// From now on, in this process, no slice goes the short way; for tests of the long one.
-    pub fn never() {
-        NEVER.store(true, Ordering::Relaxed);
-    }
-
     /// Goes the short way if that is likely to succeed. None: nothing was written, go the long way.
     ///
     /// # Errors
@@ -34,9 +25,6 @@ impl Hunch {
         &self,
         short: impl Future<Output = Result<Option<T>, Trouble>>,
     ) -> Result<Option<T>, Trouble> {
-        if NEVER.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
         if self.pause.load(Ordering::Relaxed) > 0 {
             self.pause.fetch_sub(1, Ordering::Relaxed);
             return Ok(None);
