@@ -86,41 +86,7 @@ static FIND_KEYS: Statement<(Vec<String>, Vec<String>), (String, String, Uuid, V
        on w.merchant_id = k.merchant_id and w.request_key = k.request_key",
     );
 
-type SagaColumns = (
-    Vec<Uuid>,
-    Vec<i16>,
-    Vec<String>,
-    Vec<i32>,
-    Vec<i64>,
-    Vec<i64>,
-    Vec<Uuid>,
-    Vec<DateTime<Utc>>,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-    Vec<i64>,
-);
-
-static START: Statement<SagaColumns> = Statement::new(
-    "with t as materialized ( \
-       select * from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::uuid[], \
-                            $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[]) \
-         as t (saga_id, shard_id, kind, definition_version, definition_hash, epoch, commit_id, time, events, customer_id, \
-               merchant_id, currency, total_minor)), \
-     journalled as ( \
-       insert into orchestrator.journal (saga_id, version, epoch, commit_id, events, create_time) \
-       select saga_id, 1, epoch, commit_id, events, time from t), \
-     projected as ( \
-       insert into orchestrator.\"order\" \
-         (order_id, customer_id, merchant_id, currency, total_minor, status, version, create_time, update_time) \
-       select saga_id, customer_id, merchant_id, currency::char(3), total_minor, 'CREATED', 1, time, time from t) \
-     insert into orchestrator.saga \
-       (saga_id, shard_id, kind, definition_version, definition_hash, version, commit_id, epoch, state, create_time, update_time) \
-     select saga_id, shard_id, kind, definition_version, definition_hash, 1, commit_id, epoch, 'RUNNING', time, time from t",
-);
-
-type BeginColumns = (
+type StartColumns = (
     Vec<Uuid>,
     Vec<i16>,
     Vec<String>,
@@ -140,8 +106,8 @@ type BeginColumns = (
     Vec<Uuid>,
 );
 
-/// Keys and orders in one statement: a key that is taken is a unique violation, and nothing was written.
-static BEGIN: Statement<BeginColumns> = Statement::new(
+/// Orders, and their keys where those are not taken yet: one that is taken is a unique violation, and nothing was written.
+static START: Statement<StartColumns> = Statement::new(
     "with t as materialized ( \
        select * from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::uuid[], \
                             $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[]) \
@@ -169,7 +135,7 @@ static FORGET_KEYS: Statement<(i64,)> = Statement::new(
 .by_the_clock();
 
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&TAKE_KEYS, &FIND_KEYS, &START, &BEGIN, &FORGET_KEYS]
+    vec![&TAKE_KEYS, &FIND_KEYS, &START, &FORGET_KEYS]
 }
 
 /// Looks keys up, all that wait in one statement. After an outage everybody repeats his request at once: with a connection
@@ -252,7 +218,7 @@ impl Command for StartOrders {
         let lost = take_keys(&mut transaction, items).await?;
         let won: Vec<&Start> = items.iter().filter(|s| !lost.contains_key(&s.order.uuid())).collect();
         if !won.is_empty() {
-            START.run(&mut transaction, columns(&won)?).await?;
+            START.run(&mut transaction, columns(&won, Vec::new())?).await?;
         }
         database::commit(transaction).await?;
         Ok(items
@@ -267,33 +233,9 @@ async fn at_once(connection: &mut PgConnection, items: &[Start]) -> Result<Optio
     if seeded::is(Bug::KeyNotStored) {
         return Ok(None);
     }
-    let c = columns(&items.iter().collect::<Vec<_>>())?;
     let mut keyed: Vec<_> = items.iter().filter_map(|start| Some((start, start.key.as_ref()?))).collect();
     keyed.sort_by_key(|(start, key)| (&start.merchant, *key));
-    let merchants = keyed.iter().map(|(start, _)| start.merchant.clone()).collect();
-    let keys = keyed.iter().map(|(_, key)| (*key).clone()).collect();
-    let fingerprints = keyed.iter().map(|(start, _)| start.fingerprint.clone()).collect();
-    let orders = keyed.iter().map(|(start, _)| start.order.uuid()).collect();
-    let parameters = (
-        c.0,
-        c.1,
-        c.2,
-        c.3,
-        c.4,
-        c.5,
-        c.6,
-        c.7,
-        c.8,
-        c.9,
-        c.10,
-        c.11,
-        c.12,
-        merchants,
-        keys,
-        fingerprints,
-        orders,
-    );
-    let begun = BEGIN.run(connection, parameters).await;
+    let begun = START.run(connection, columns(&items.iter().collect::<Vec<_>>(), keyed)?).await;
     Ok(quick::guarded(begun)?.map(drop))
 }
 
@@ -326,36 +268,32 @@ async fn take_keys(connection: &mut PgConnection, items: &[Start]) -> Result<Has
     Ok(lost)
 }
 
-fn columns(starts: &[&Start]) -> sqlx::Result<SagaColumns> {
-    let mut c: SagaColumns = (
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-        vec![],
-    );
-    for s in starts {
-        c.0.push(s.order.uuid());
-        c.1.push(s.shard);
-        c.2.push(s.kind.to_owned());
-        c.3.push(s.definition_version);
-        c.4.push(s.definition_hash);
-        c.5.push(s.epoch);
-        c.6.push(s.order.uuid());
-        c.7.push(DateTime::from_timestamp_millis(s.started.at).unwrap_or_else(chassis::clock::now));
-        c.8.push(serde_json::to_string(&[&s.started]).map_err(|e| sqlx::Error::Encode(e.into()))?);
-        c.9.push(s.customer.clone());
-        c.10.push(s.merchant.clone());
-        c.11.push(s.currency.clone());
-        c.12.push(s.total);
-    }
-    Ok(c)
+fn columns(starts: &[&Start], keyed: Vec<(&Start, &String)>) -> sqlx::Result<StartColumns> {
+    let time = |s: &&Start| DateTime::from_timestamp_millis(s.started.at).unwrap_or_else(chassis::clock::now);
+    let journal =
+        |s: &&Start| serde_json::to_string(&[&s.started]).map_err(|e| sqlx::Error::Encode(e.into()));
+    Ok((
+        each(starts, |s| s.order.uuid()),
+        each(starts, |s| s.shard),
+        each(starts, |s| s.kind.to_owned()),
+        each(starts, |s| s.definition_version),
+        each(starts, |s| s.definition_hash),
+        each(starts, |s| s.epoch),
+        each(starts, |s| s.order.uuid()),
+        each(starts, time),
+        starts.iter().map(journal).collect::<Result<_, _>>()?,
+        each(starts, |s| s.customer.clone()),
+        each(starts, |s| s.merchant.clone()),
+        each(starts, |s| s.currency.clone()),
+        each(starts, |s| s.total),
+        each(&keyed, |(s, _)| s.merchant.clone()),
+        each(&keyed, |(_, key)| (*key).clone()),
+        each(&keyed, |(s, _)| s.fingerprint.clone()),
+        each(&keyed, |(s, _)| s.order.uuid()),
+    ))
+}
+
+/// One column of rows.
+fn each<R, T>(rows: &[R], column: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(column).collect()
 }
