@@ -15,5 +15,6 @@ mod meter;
 pub mod mix;
 pub mod plan;
 pub mod report;
+pub mod statements;
 mod store;
 pub mod subject;

@@ -20,7 +20,8 @@ use clap::{Args, Parser, Subcommand};
   cargo build --release -p amends && cargo run --release -p bench -- compare
   cargo run --release -p bench -- embedded --in-flight 1 --seconds 10
   cargo run --release -p bench -- embedded --rate 500 --mix declined
-  cargo run --release -p bench -- embedded --spread hot -- --lease 5s"
+  cargo run --release -p bench -- embedded --spread hot -- --lease 5s
+  cargo run --release -p bench -- embedded --statements"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -44,6 +45,9 @@ enum Command {
     Embedded {
         #[command(flatten)]
         one: One,
+        /// Also what each statement costs in Postgres (which is somewhat slower with it)
+        #[arg(long)]
+        statements: bool,
     },
     /// The hand-written baseline alone
     Baseline {
@@ -144,10 +148,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("ratio     {:.2}", comparison.ratio);
             one.write(&comparison)
         }
-        Command::Embedded { one } => {
-            let figures =
-                plan::embedded(&subject::program(one.amends.clone())?, one.load()?, &one.flags).await?;
+        Command::Embedded { one, statements } => {
+            let program = subject::program(one.amends.clone())?;
+            let figures = plan::embedded(&program, one.load()?, &one.flags, statements).await?;
             println!("{}\n{}", figures.server, figures.line());
+            for statement in &figures.statements {
+                println!(
+                    "{:>7.1} µs  {:>6.3} calls  {:>6.0} B WAL  {}",
+                    statement.microseconds, statement.calls, statement.wal_bytes, statement.sql
+                );
+            }
             one.write(&figures)
         }
         Command::Baseline { one } => {

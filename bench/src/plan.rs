@@ -10,7 +10,7 @@ use crate::{
     load::{self, Load, Measured, Subject},
     meter::{Meter, Pids},
     report::{Figures, Summary},
-    store,
+    statements, store,
     subject::{self, Doors, Embedded},
 };
 
@@ -23,11 +23,19 @@ const UNLIMITED: [&str; 6] =
 ///
 /// # Errors
 /// When it cannot be run, or is void: a violation, a wrong end, a database that is not durable.
-pub async fn embedded(program: &Path, load: Load, flags: &[String]) -> anyhow::Result<Figures> {
+pub async fn embedded(
+    program: &Path,
+    load: Load,
+    flags: &[String],
+    counting: bool,
+) -> anyhow::Result<Figures> {
     let flags: Vec<String> =
         UNLIMITED.iter().map(|&flag| flag.to_owned()).chain(flags.iter().cloned()).collect();
-    let subject = Embedded::start(program, &flags).await?;
-    let figures = measure_embedded(&subject, load).await;
+    let subject = match counting {
+        true => Embedded::start_counting(program, &flags).await?,
+        false => Embedded::start(program, &flags).await?,
+    };
+    let figures = measure_embedded(&subject, load, counting).await;
     let audit = subject.audit().await?;
     subject.stop().await?;
     let figures = figures?;
@@ -35,12 +43,12 @@ pub async fn embedded(program: &Path, load: Load, flags: &[String]) -> anyhow::R
     Ok(figures)
 }
 
-async fn measure_embedded(subject: &Embedded, load: Load) -> anyhow::Result<Figures> {
+async fn measure_embedded(subject: &Embedded, load: Load, counting: bool) -> anyhow::Result<Figures> {
     let doors = Doors::at(std::slice::from_ref(&subject.address))?;
     let callee = chassis::grpc::remote(&format!("http://{}", subject.address))?;
     subject::furnish(&callee, &callee).await?;
     subject::greet(&doors).await?;
-    measure(Arc::new(doors), &subject.postgres, subject.pids()?, load).await
+    measure(Arc::new(doors), &subject.postgres, subject.pids()?, load, counting).await
 }
 
 /// One run of the baseline, on a Postgres as `amends up` makes it.
@@ -52,7 +60,7 @@ pub async fn baseline(program: &Path, load: Load) -> anyhow::Result<Figures> {
     let host = Embedded::start(program, &[]).await?;
     let pids = Pids { subject: None, ..host.pids()? };
     let baseline = Arc::new(Baseline::new(&host.postgres).await?);
-    let figures = measure(Arc::clone(&baseline), &host.postgres, pids, load).await;
+    let figures = measure(Arc::clone(&baseline), &host.postgres, pids, load, false).await;
     let wrong = baseline.audit().await?;
     baseline.pool().close().await;
     host.stop().await?;
@@ -66,6 +74,7 @@ async fn measure<S: Subject>(
     postgres: &str,
     pids: Pids,
     load: Load,
+    counting: bool,
 ) -> anyhow::Result<Figures> {
     let mut connection = PgConnection::connect(postgres).await.context("its Postgres")?;
     let undurable = store::undurable(&mut connection).await?;
@@ -78,7 +87,10 @@ async fn measure<S: Subject>(
         load,
         async || {
             // The rows of the warm-up are there: from here plans are those of tables in use.
-            let analyzed = store::analyze(&mut connection).await;
+            let mut analyzed = store::analyze(&mut connection).await;
+            if counting && analyzed.is_ok() {
+                analyzed = statements::reset(&mut connection).await;
+            }
             before = Some(match analyzed {
                 Ok(()) => meter.read().await,
                 Err(error) => Err(error.into()),
@@ -96,7 +108,11 @@ async fn measure<S: Subject>(
         measured.first_wrong.unwrap_or_default()
     );
     let cost = meter.cost(&before, &after, measured.answered);
-    Ok(figures(&load, &measured, cost, server))
+    let statements = match counting {
+        true => statements::dearest(&mut PgConnection::connect(postgres).await?, measured.answered).await?,
+        false => Vec::new(),
+    };
+    Ok(Figures { statements, ..figures(&load, &measured, cost, server) })
 }
 
 fn figures(load: &Load, measured: &Measured, cost: crate::meter::Cost, server: String) -> Figures {
@@ -118,6 +134,7 @@ fn figures(load: &Load, measured: &Measured, cost: crate::meter::Cost, server: S
         shed: measured.shed,
         dropped: measured.dropped,
         cost,
+        statements: Vec::new(),
         server,
     }
 }
@@ -138,7 +155,7 @@ pub async fn compare(
         let figures = baseline(program, loads.0).await?;
         say(&format!("{n} of {times}  baseline  {}", figures.line()));
         of_baseline.push(figures);
-        let figures = embedded(program, loads.1, flags).await?;
+        let figures = embedded(program, loads.1, flags, false).await?;
         say(&format!("{n} of {times}  embedded  {}", figures.line()));
         of_amends.push(figures);
     }

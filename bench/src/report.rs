@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     meter::Cost,
     mix::{Mix, Spread},
+    statements::StatementCost,
 };
 
 /// One run.
@@ -26,6 +27,8 @@ pub struct Figures {
     pub dropped: u64,
     /// Per order.
     pub cost: Cost,
+    /// Per order, the dearest first; only where they were counted.
+    pub statements: Vec<StatementCost>,
     pub server: String,
 }
 
@@ -128,6 +131,7 @@ mod tests {
             shed: 0,
             dropped: 0,
             cost: Cost::default(),
+            statements: Vec::new(),
             server: String::new(),
         };
         let amends = Summary::of(vec![run(30.0), run(10.0), run(20.0)]);

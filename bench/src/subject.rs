@@ -132,6 +132,24 @@ impl Embedded {
     pub async fn start(program: &Path, flags: &[String]) -> anyhow::Result<Self> {
         let data = tempfile::Builder::new().prefix("amends-bench-").tempdir()?;
         open_to_all(data.path())?;
+        Self::start_in(data, program, flags).await
+    }
+
+    /// The same, and its Postgres counts what each statement costs, which makes it somewhat slower.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_counting(program: &Path, flags: &[String]) -> anyhow::Result<Self> {
+        use std::io::Write as _;
+        let first = Self::start(program, flags).await?;
+        let data = first.stop().await?;
+        let file = data.path().join("data/postgres/data/postgresql.conf");
+        let mut file = std::fs::OpenOptions::new().append(true).open(file)?;
+        file.write_all(crate::statements::SETTINGS.as_bytes())?;
+        Self::start_in(data, program, flags).await
+    }
+
+    async fn start_in(data: tempfile::TempDir, program: &Path, flags: &[String]) -> anyhow::Result<Self> {
         let folder = data.path().join("data");
         let mut command = Command::new(program);
         command.args(["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
@@ -183,11 +201,11 @@ impl Embedded {
         Ok(Some(said))
     }
 
-    /// Stops it.
+    /// Stops it. Its data goes with what is returned.
     ///
     /// # Errors
     /// When it does not end within its grace.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
         if let Some(pid) =
             self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
         {
@@ -196,7 +214,7 @@ impl Embedded {
         let ended = tokio::time::timeout(GRACE, self.child.wait()).await;
         let status = ended.context("amends up does not stop")??;
         ensure!(status.success(), "amends up ended with {status}");
-        Ok(())
+        Ok(self.data)
     }
 }
 

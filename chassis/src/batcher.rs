@@ -1,6 +1,7 @@
 //! How a command gets its slice: everything that waited while its last batch was in flight.
 //!
-//! One batch of a command is in flight at a time; when idle nothing waits. No two items of a batch have the same key.
+//! One batch of a command is in flight at a time, and few of all commands together ([`crate::slots`]); when idle nothing
+//! waits. No two items of a batch have the same key.
 //! A batch that fails for any reason but the connection is halved until the item that fails alone stands alone; its
 //! neighbours are not harmed. A command that was begun runs to its end whoever hangs up.
 
@@ -22,7 +23,7 @@ use tokio::{
 };
 use types::NoAnswer;
 
-use crate::{database::Trouble, stop::Stop};
+use crate::{database::Trouble, slots::slot, stop::Stop};
 
 /// One function, one batch, one transaction.
 pub trait Command: Send + Sync + 'static {
@@ -35,6 +36,10 @@ pub trait Command: Send + Sync + 'static {
 
     /// For logs and metrics.
     const NAME: &'static str;
+
+    /// Whether its batches count among those that the database has in hand. One that calls somebody over the network must
+    /// keep no place meanwhile.
+    const USES_DATABASE: bool = true;
 
     /// The item's key.
     fn key(item: &Self::Item) -> Self::Key;
@@ -134,6 +139,8 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
                 None => return,
             }
         }
+        // The place is taken before the queue is drained, so that what waits for a place grows the batch.
+        let _slot = if C::USES_DATABASE { Some(slot().await) } else { None };
         while waiting.len() < limits.batch {
             match asks.try_recv() {
                 Ok(ask) => waiting.push_back(ask),
@@ -191,7 +198,7 @@ async fn settle<C: Command>(command: &C, batch: Vec<Ask<C>>) -> Result<(), Strin
                 }
             }
             Err(Trouble::Away(why)) => {
-                tracing::warn!(command = C::NAME, items = items.len(), error = why, "the database is away");
+                tracing::warn!(command = C::NAME, items = items.len(), error = why, "what it needs is away");
                 let rest = open.into_iter().flatten().map(|ask| ask.reply);
                 for reply in replies.into_iter().map(|(_, reply)| reply).chain(rest) {
                     let _ = reply.send(Err(NoAnswer::Away(why.clone())));

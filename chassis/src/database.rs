@@ -7,6 +7,7 @@
 
 mod bound;
 mod waiting;
+mod warm;
 
 use std::{panic::Location, str::FromStr as _, time::Duration};
 
@@ -19,7 +20,11 @@ use sqlx::{
 };
 
 use self::bound::{to_its_end, within};
-pub use self::{bound::in_time, waiting::patiently};
+pub use self::{
+    bound::in_time,
+    waiting::patiently,
+    warm::{Held, Warm},
+};
 use crate::{crash, stop::Stop};
 
 /// A service's schema: name, role, migrations.

@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod quick;
 pub mod redis_link;
 pub mod seeded;
+pub mod slots;
 pub mod sql;
 pub mod stop;
 pub mod telemetry;

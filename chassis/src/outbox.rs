@@ -16,8 +16,9 @@ use uuid::Uuid;
 use crate::{
     bus::{Bus, Exchange, LADDER, Message, Published},
     crash,
-    database::in_time,
+    database::{Trouble, Warm, in_time},
     seeded::{self, Bug},
+    slots::slot,
     stop::Stop,
 };
 
@@ -222,7 +223,7 @@ impl Relay {
     /// Starts the relay of an outbox.
     pub fn new(pool: PgPool, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
         let (hand, handed) = mpsc::unbounded_channel();
-        let runner = Runner { pool, outbox, bus, options, stop: stop.clone() };
+        let runner = Runner { pool: Warm::new(&pool), outbox, bus, options, stop: stop.clone() };
         stop.spawn(async move { runner.run(handed).await });
         Self { hand }
     }
@@ -236,7 +237,7 @@ impl Relay {
 }
 
 struct Runner {
-    pool: PgPool,
+    pool: Warm,
     outbox: Outbox,
     bus: Arc<dyn Bus>,
     options: RelayOptions,
@@ -284,7 +285,7 @@ impl Runner {
     /// Shows what is not sent yet, and for how long the oldest has not been.
     async fn look(&self) {
         let look = sqlx::query(AssertSqlSafe(self.outbox.backlog.clone()).into_sql_str());
-        let seen = in_time(look.fetch_one(&self.pool)).await;
+        let seen = in_time(look.fetch_one(&*self.pool)).await;
         if let Ok((rows, oldest)) = seen.and_then(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get(1)?))) {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
             metrics::gauge!("amends_outbox_rows", "service" => self.outbox.source).set(f64::from(rows));
@@ -349,7 +350,12 @@ impl Runner {
         if !safe.is_empty() {
             let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(safe);
             crash::point("before delete of what was sent", self.outbox.source);
-            if let Err(error) = in_time(delete.execute(&self.pool)).await {
+            let _slot = slot().await;
+            let deleted = match self.pool.connection().await {
+                Ok(mut connection) => in_time(delete.execute(&mut *connection)).await.map_err(Trouble::from),
+                Err(trouble) => Err(trouble),
+            };
+            if let Err(error) = deleted {
                 // They will be published again; whoever handles them absorbs that.
                 tracing::warn!(service = self.outbox.source, %error, "cannot delete what was sent");
             }
@@ -361,7 +367,7 @@ impl Runner {
                 .bind(later.1)
                 .bind(later.2);
             crash::point("before putting off messages", self.outbox.source);
-            if let Err(error) = in_time(update.execute(&self.pool)).await {
+            if let Err(error) = in_time(update.execute(&*self.pool)).await {
                 tracing::warn!(service = self.outbox.source, %error, "cannot put messages off");
             }
             crash::point("after putting off messages", self.outbox.source);
@@ -386,7 +392,7 @@ impl Runner {
             .bind(notice.time)
             .bind(tell);
         crash::point("before burying a message", self.outbox.source);
-        if let Err(error) = in_time(bury.execute(&self.pool)).await {
+        if let Err(error) = in_time(bury.execute(&*self.pool)).await {
             tracing::warn!(message.id = %message.id, %error, "cannot bury a dead message");
         }
         crash::point("after burying a message", self.outbox.source);

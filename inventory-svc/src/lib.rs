@@ -27,7 +27,7 @@ use chassis::{
     batcher::{Batcher, Command, Limits},
     bus::{self, Bus, Queue},
     cache::Cache,
-    database::Schema,
+    database::{Schema, Warm},
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     outbox::{Outbox, Relay, RelayOptions},
     quick::Hunch,
@@ -129,10 +129,11 @@ impl Service {
     #[must_use]
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, cache, stop } = wiring;
+        let warm = Warm::new(&pool);
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
-            reserve: batcher(Reserve { pool: pool.clone(), hunch: Hunch::default() }, &stop),
-            commit: batcher(Commit { pool: pool.clone(), hunch: Hunch::default() }, &stop),
+            reserve: batcher(Reserve { pool: warm.clone(), hunch: Hunch::default() }, &stop),
+            commit: batcher(Commit { pool: warm, hunch: Hunch::default() }, &stop),
             release: batcher(Release { pool: pool.clone(), relay }, &stop),
         };
         let people = People {

@@ -8,13 +8,13 @@ pub(crate) mod post;
 pub(crate) mod reverse;
 pub(crate) mod suspend;
 
-use chassis::database::Trouble;
+use chassis::database::{Trouble, Warm};
 use prost::Message;
 
 /// What every command works with.
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
-    pub(crate) pool: sqlx::PgPool,
+    pub(crate) pool: Warm,
     pub(crate) outbox: chassis::outbox::Outbox,
     pub(crate) relay: chassis::outbox::Relay,
 }

@@ -23,7 +23,8 @@ use std::{sync::Arc, time::Duration};
 use chassis::{
     batcher::{Batcher, Limits},
     bus::{self, Bus, Queue},
-    database, grpc as server,
+    database::{self, Warm},
+    grpc as server,
     outbox::{Outbox, Relay, RelayOptions},
     quick::Hunch,
     sql::Checked,
@@ -50,6 +51,7 @@ pub const SCHEMA: database::Schema = database::Schema {
     migrations: &[
         (1, "first", include_str!("../../migrations/ledger/0001_first.sql")),
         (2, "chain", include_str!("../../migrations/ledger/0002_chain.sql")),
+        (3, "balance", include_str!("../../migrations/ledger/0003_balance.sql")),
     ],
     grants: store::GRANTS,
 };
@@ -102,7 +104,7 @@ impl Service {
         let outbox = outbox();
         let relay =
             Relay::new(pool.clone(), outbox.clone(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let books = Books { pool: pool.clone(), outbox, relay };
+        let books = Books { pool: Warm::new(&pool), outbox, relay };
         let limits = Limits::default();
         Self {
             steps: grpc::Steps {

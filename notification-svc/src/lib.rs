@@ -27,7 +27,7 @@ use std::sync::Arc;
 use chassis::{
     batcher::{Batcher, Limits},
     bus::{self, Bus, Queue},
-    database::Schema,
+    database::{Schema, Warm},
     grpc::MAX_MESSAGE,
     sql::Checked,
     stop::Stop,
@@ -81,9 +81,10 @@ impl Service {
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
         let due = Arc::new(Notify::new());
-        let record = Record { pool: pool.clone(), due: Arc::clone(&due) };
+        let warm = Warm::new(&pool);
+        let record = Record { pool: warm.clone(), due: Arc::clone(&due) };
         let record = Batcher::new(Arc::new(record), Limits::default(), &stop);
-        let sender = Sender::new(&settings, pool.clone(), Arc::clone(&due), stop.clone());
+        let sender = Sender::new(&settings, warm, Arc::clone(&due), stop.clone());
         stop.spawn(sender.run());
         let events = Arc::new(Events { record, domain: settings.notification_domain });
         Self { desk: grpc::Desk { pool, due }, events, bus }

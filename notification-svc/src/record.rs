@@ -10,9 +10,8 @@ use std::{
 use chassis::{
     batcher::Command,
     clock,
-    database::{self, Trouble},
+    database::{Trouble, Warm},
 };
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use types::OrderId;
 use uuid::Uuid;
@@ -48,7 +47,7 @@ pub(crate) enum Recorded {
 
 /// The command.
 pub(crate) struct Record {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     /// Wakes the sender.
     pub(crate) due: Arc<Notify>,
 }
@@ -64,7 +63,7 @@ impl Command for Record {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Recorded>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         let there = store::load(&mut connection, items.iter().map(|item| item.order)).await?;
         let known: HashSet<_> = there.iter().map(|(id, ..)| *id).collect();
         let mut newest: HashMap<Uuid, i64> = HashMap::new();

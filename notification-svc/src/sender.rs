@@ -10,11 +10,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use chassis::{
     breaker::{self, Breaker, Outcome, Permit},
     crash,
+    database::{Trouble, Warm},
+    slots::slot,
     stop::Stop,
     telemetry,
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use sqlx::PgPool;
 use tokio::{sync::Notify, time::Instant};
 use tracing::{Instrument as _, Span};
 
@@ -34,7 +35,7 @@ const WORDS: usize = 500;
 
 /// See the module.
 pub(crate) struct Sender {
-    pool: PgPool,
+    pool: Warm,
     sink: Arc<dyn Sink>,
     breaker: Breaker,
     policy: Policy,
@@ -46,7 +47,7 @@ pub(crate) struct Sender {
 type OnItsWay = FuturesUnordered<BoxFuture<'static, Settled>>;
 
 impl Sender {
-    pub(crate) fn new(settings: &Settings, pool: PgPool, due: Arc<Notify>, stop: Stop) -> Self {
+    pub(crate) fn new(settings: &Settings, pool: Warm, due: Arc<Notify>, stop: Stop) -> Self {
         let sink = sink::open(settings);
         let breaker = Breaker::new(sink.name(), breaker::Options::default());
         let policy =
@@ -78,6 +79,7 @@ impl Sender {
                 }
                 () = self.stop.wanted(), if !stopping => {}
             }
+            let _slot = slot().await;
             while let Some(Some(one)) = on_its_way.next().now_or_never() {
                 settled.push(one);
             }
@@ -94,9 +96,11 @@ impl Sender {
             return free == 0;
         }
         let limit = i64::try_from(permits.len()).unwrap_or(i64::MAX);
-        let claimed = match self.pool.acquire().await {
-            Ok(mut connection) => store::claim(&mut connection, self.lease, limit).await,
-            Err(error) => Err(error),
+        let claimed = match self.pool.connection().await {
+            Ok(mut connection) => {
+                store::claim(&mut connection, self.lease, limit).await.map_err(Trouble::from)
+            }
+            Err(trouble) => Err(trouble),
         };
         match claimed {
             Ok(claimed) => {
@@ -138,9 +142,9 @@ impl Sender {
         if settled.is_empty() {
             return;
         }
-        let stored = match self.pool.acquire().await {
-            Ok(mut connection) => store::settle(&mut connection, settled).await,
-            Err(error) => Err(error),
+        let stored = match self.pool.connection().await {
+            Ok(mut connection) => store::settle(&mut connection, settled).await.map_err(Trouble::from),
+            Err(trouble) => Err(trouble),
         };
         match stored {
             Ok(()) => settled.clear(),

@@ -14,7 +14,7 @@ const FROM: &str = "Amends <orders@amends.invalid>";
 #[derive(clap::Args, Debug, Clone)]
 #[group(id = "notification")]
 pub struct Settings {
-    /// Folder that letters are written to while there is no mail server, one `.eml` file each. Default `.amends/outbox`.
+    /// Folder that letters are written to while there is no mail server, an mbox file for each day. Default `.amends/outbox`.
     #[arg(long, env = "AMENDS_NOTIFICATION_OUTBOX_DIR", value_name = "FOLDER", default_value = OUTBOX_DIR)]
     pub notification_outbox_dir: PathBuf,
     /// Domain of customers' addresses: a letter goes to `<customer id>@<domain>`. Default `customers.invalid`.

@@ -1,9 +1,9 @@
 //! Where letters go: a folder, or a mail server.
 //!
 //! A sink tries once and says what came of it; it never retries and never decides when to try again. The same letter
-//! may be given to it twice, with the same id: a mail program shows it once, and a file is the same file.
+//! may be given to it twice, with the same id, by which a mail program can tell that it has it already.
 
-mod file;
+mod mailbox;
 mod smtp;
 
 use std::{sync::Arc, time::SystemTime};
@@ -39,7 +39,7 @@ pub(crate) fn open(settings: &Settings) -> Arc<dyn Sink> {
     let from = settings.smtp_from.clone();
     match settings.smtp_url.clone() {
         Some(server) => Arc::new(smtp::Smtp::new(server, from, settings.smtp_timeout)),
-        None => Arc::new(file::Folder::new(settings.notification_outbox_dir.clone(), from)),
+        None => Arc::new(mailbox::Folder::new(settings.notification_outbox_dir.clone(), from)),
     }
 }
 

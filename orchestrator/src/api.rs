@@ -1,33 +1,26 @@
 //! The doors: orders for customers and shops, sagas for operators. The only place that makes a `Status`.
 //!
 //! Everything answered here is committed. [`orders`] creates and reads, [`create`] takes a request apart, [`sagas`] shows
-//! and moves, [`show`] turns rows into messages.
+//! and moves, [`quote`] asks for prices, [`show`] turns rows into messages.
 
 pub(crate) mod create;
 mod orders;
+pub(crate) mod quote;
 mod sagas;
 mod show;
 
 use std::{sync::Arc, time::Duration};
 
 use chassis::{
-    batcher::Batcher,
-    cache::Cache,
-    grpc::{Callee, MAX_MESSAGE},
-    keyring::Keyring,
-    limiter::Limiter,
-    stop::Stop,
+    batcher::Batcher, cache::Cache, grpc::MAX_MESSAGE, keyring::Keyring, limiter::Limiter, stop::Stop,
 };
-use proto::{
-    error,
-    order::v1::{Quoted, orders_server::OrdersServer},
-    saga::v1::sagas_server::SagasServer,
-};
+use proto::{error, order::v1::orders_server::OrdersServer, saga::v1::sagas_server::SagasServer};
 use sqlx::{PgPool, pool::PoolConnection};
 use tokio::sync::mpsc;
 use tonic::{Status, service::RoutesBuilder};
 use types::{NoAnswer, SagaId};
 
+use self::quote::{AskForPrices, Quotes};
 use crate::{
     Settings,
     catalog::Registry,
@@ -48,7 +41,6 @@ pub struct Doors {
     pub(crate) cache: Arc<dyn Cache>,
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) keys: Keyring,
-    pub(crate) catalog: Callee,
     pub(crate) registry: Registry,
     pub(crate) hub: Hub,
     pub(crate) load: Arc<Load>,
@@ -59,16 +51,10 @@ pub struct Doors {
     pub(crate) found: Batcher<FindKeys>,
     pub(crate) starts: Batcher<StartOrders>,
     pub(crate) driver: mpsc::UnboundedSender<Input>,
+    pub(crate) prices: Batcher<AskForPrices>,
     pub(crate) quotes: Quotes,
     pub(crate) settings: Settings,
     pub(crate) stop: Stop,
-}
-
-/// Quotes, remembered for at most a second.
-pub(crate) type Quotes = moka::future::Cache<Vec<u8>, Quoted>;
-
-pub(crate) fn quotes() -> Quotes {
-    moka::future::Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(1)).build()
 }
 
 pub(crate) fn register(doors: &Arc<Doors>, routes: &mut RoutesBuilder) {

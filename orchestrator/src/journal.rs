@@ -16,14 +16,16 @@ use std::{
 
 use chassis::{
     bus::Message,
+    database::{Trouble, Warm},
     outbox::{Columns, Relay},
     seeded::{Bug, is},
+    slots::slot,
     sql::{Checked, Statement},
     stop::Stop,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use types::SagaId;
 use uuid::Uuid;
@@ -109,7 +111,9 @@ impl AfterDoubt {
 static LANDED: Statement<(Vec<Uuid>,), (Uuid, i64, Uuid)> =
     Statement::new("select saga_id, version, commit_id from orchestrator.saga where saga_id = any ($1)");
 
-/// The group commit. `fence ⋈ compare-and-set`, then everything else from what was won.
+/// The group commit. `fence ⋈ compare-and-set`, then everything else from what was won. What the projection shows goes with
+/// each transition, null where it did not change: joined to what was won, a planner that takes it for one row would look
+/// through all of it for each.
 static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
     "with fence as materialized ( \
        select f.shard_id from orchestrator.fence f \
@@ -120,30 +124,30 @@ static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
        set version = s.version + 1, commit_id = t.commit_id, epoch = t.epoch, state = t.state, reason = t.reason, \
            ended = t.ended, update_time = t.time \
        from unnest($3::uuid[], $4::smallint[], $5::bigint[], $6::bigint[], $7::uuid[], $8::text[], $9::text[], $10::boolean[], \
-                   $11::text[], $12::timestamptz[]) \
-            as t (saga_id, shard_id, epoch, version, commit_id, state, reason, ended, events, time), fence \
+                   $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::boolean[]) \
+            as t (saga_id, shard_id, epoch, version, commit_id, state, reason, ended, events, time, \
+                  status, status_reason, status_metadata, cancel_requested), fence \
        where s.saga_id = t.saga_id and s.version = t.version and s.shard_id = t.shard_id and fence.shard_id = t.shard_id \
          and not s.ended \
-       returning s.saga_id, s.version, t.epoch, t.commit_id, t.events, t.time), \
+       returning s.saga_id, s.version, t.epoch, t.commit_id, t.events, t.time, \
+                 t.status, t.status_reason, t.status_metadata, t.cancel_requested), \
      journalled as ( \
        insert into orchestrator.journal (saga_id, version, epoch, commit_id, events, create_time) \
        select saga_id, version, epoch, commit_id, events, time from won), \
      projected as ( \
        update orchestrator.\"order\" o \
-       set status = p.status, status_reason = p.reason, status_metadata = p.metadata, cancel_requested = p.cancel_requested, \
-           version = won.version, update_time = won.time \
-       from unnest($13::uuid[], $14::text[], $15::text[], $16::text[], $17::boolean[]) \
-            as p (order_id, status, reason, metadata, cancel_requested), won \
-       where won.saga_id = p.order_id and o.order_id = p.order_id), \
+       set status = won.status, status_reason = won.status_reason, status_metadata = won.status_metadata, \
+           cancel_requested = won.cancel_requested, version = won.version, update_time = won.time \
+       from won where won.status is not null and o.order_id = won.saga_id), \
      sent as ( \
        insert into orchestrator.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
        select m.outbox_id, m.exchange, m.routing_key, m.kind, m.body, m.headers, m.create_time \
-       from unnest($18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[], $23::bytea[], $24::text[], $25::timestamptz[]) \
+       from unnest($17::uuid[], $18::uuid[], $19::text[], $20::text[], $21::text[], $22::bytea[], $23::text[], $24::timestamptz[]) \
             as m (saga_id, outbox_id, exchange, routing_key, kind, body, headers, create_time), won \
        where won.saga_id = m.saga_id), \
      answered as ( \
        update orchestrator.signal g set read_time = now() \
-       from unnest($26::uuid[], $27::uuid[]) as r (signal_id, saga_id), won \
+       from unnest($25::uuid[], $26::uuid[]) as r (signal_id, saga_id), won \
        where won.saga_id = r.saga_id and g.signal_id = r.signal_id) \
      select saga_id from won",
 );
@@ -161,11 +165,10 @@ type CommitParameters = (
     Vec<bool>,
     Vec<String>,
     Vec<DateTime<Utc>>,
-    Vec<Uuid>,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-    Vec<bool>,
+    Vec<Option<String>>,
+    Vec<Option<String>>,
+    Vec<Option<String>>,
+    Vec<Option<bool>>,
     Vec<Uuid>,
     Vec<Uuid>,
     Vec<String>,
@@ -197,11 +200,10 @@ struct Arrays {
     ended: Vec<bool>,
     events: Vec<String>,
     times: Vec<DateTime<Utc>>,
-    projected: Vec<Uuid>,
-    statuses: Vec<String>,
-    status_reasons: Vec<String>,
-    status_metadata: Vec<String>,
-    cancels: Vec<bool>,
+    statuses: Vec<Option<String>>,
+    status_reasons: Vec<Option<String>>,
+    status_metadata: Vec<Option<String>>,
+    cancels: Vec<Option<bool>>,
     message_sagas: Vec<Uuid>,
     messages: Vec<Message>,
     signals: Vec<Uuid>,
@@ -227,13 +229,12 @@ impl Arrays {
         };
         self.events.push(serde_json::to_string(&events).map_err(json)?);
         self.times.push(time.unwrap_or_else(chassis::clock::now));
-        if let Some(projection) = &t.projection {
-            self.projected.push(id);
-            self.statuses.push(projection.status.to_owned());
-            self.status_reasons.push(projection.reason.clone());
-            self.status_metadata.push(serde_json::to_string(&projection.metadata).map_err(json)?);
-            self.cancels.push(projection.cancel_requested);
-        }
+        let shown = t.projection.as_ref();
+        self.statuses.push(shown.map(|p| p.status.to_owned()));
+        self.status_reasons.push(shown.map(|p| p.reason.clone()));
+        let metadata = shown.map(|p| serde_json::to_string(&p.metadata)).transpose();
+        self.status_metadata.push(metadata.map_err(json)?);
+        self.cancels.push(shown.map(|p| p.cancel_requested));
         self.message_sagas.extend(t.messages.iter().map(|_| id));
         self.messages.extend(t.messages.iter().cloned());
         self.signals.extend(&t.signals);
@@ -261,7 +262,6 @@ impl Arrays {
             self.ended,
             self.events,
             self.times,
-            self.projected,
             self.statuses,
             self.status_reasons,
             self.status_metadata,
@@ -308,7 +308,7 @@ pub async fn commit(connection: &mut PgConnection, transitions: &[Transition]) -
 
 /// Writes what queued while the last commit was in flight; with no added latency when idle.
 pub(crate) struct Writer {
-    pool: PgPool,
+    pool: Warm,
     relay: Relay,
     queue: mpsc::UnboundedReceiver<Transition>,
     landed: mpsc::UnboundedSender<Vec<Landed>>,
@@ -340,7 +340,7 @@ pub fn take_group(waiting: &mut VecDeque<Transition>) -> Vec<Transition> {
 impl Writer {
     /// Starts it; transitions go in, what became of them comes out.
     pub(crate) fn start(
-        pool: PgPool,
+        pool: Warm,
         relay: Relay,
         landed: mpsc::UnboundedSender<Vec<Landed>>,
         stop: &Stop,
@@ -358,6 +358,7 @@ impl Writer {
                 let Some(first) = self.queue.recv().await else { return };
                 waiting.push_back(first);
             }
+            let _slot = slot().await;
             while let Ok(more) = self.queue.try_recv() {
                 waiting.push_back(more);
             }
@@ -395,8 +396,8 @@ impl Writer {
         known
     }
 
-    async fn attempt(&self, group: &[Transition]) -> sqlx::Result<Vec<SagaId>> {
-        let mut connection = self.pool.acquire().await?;
+    async fn attempt(&self, group: &[Transition]) -> Result<Vec<SagaId>, Trouble> {
+        let mut connection = self.pool.connection().await?;
         let began = std::time::Instant::now();
         let won = commit(&mut connection, group).await?;
         metrics::commit(began.elapsed());

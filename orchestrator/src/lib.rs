@@ -32,7 +32,7 @@ use chassis::{
     batcher::{Batcher, Limits},
     bus::{self, Bus, Queue},
     cache::Cache,
-    database::Schema,
+    database::{Schema, Warm},
     keyring::Keyring,
     limiter::Limiter,
     outbox::{Outbox, Relay, RelayOptions},
@@ -46,6 +46,7 @@ use tonic::service::RoutesBuilder;
 use uuid::Uuid;
 
 use self::{
+    api::quote::{self, AskForPrices},
     catalog::Registry,
     driver::{Channels, Driver, Input, Load},
     hub::Hub,
@@ -136,6 +137,7 @@ impl Service {
         let bell = Arc::new(Notify::new());
         let in_hand = Arc::new(Mutex::new(HashSet::new()));
 
+        let warm = Warm::new(&pool);
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let (returned_in, returned) = mpsc::unbounded_channel();
         let (landed_in, landed) = mpsc::unbounded_channel();
@@ -144,7 +146,7 @@ impl Service {
         let (discarded, discarded_out) = mpsc::unbounded_channel();
         let (input, inputs) = mpsc::unbounded_channel();
         let participants = Participants::start(&callees, dispatch(&settings), &returned_in, &stop);
-        let writer = Writer::start(pool.clone(), relay, landed_in, &stop);
+        let writer = Writer::start(warm.clone(), relay, landed_in, &stop);
         stop.spawn(recovery::run(pool.clone(), wanted_out, loaded_in));
         let channels = Channels { inputs, returned, landed, writer, loaded, wanted, discarded };
         let driver = Driver::new(
@@ -176,18 +178,19 @@ impl Service {
         let signals =
             Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
         let orders = Batcher::new(Arc::new(ReadOrders { pool: pool.clone() }), Limits::default(), &stop);
-        let found = Batcher::new(Arc::new(FindKeys { pool: pool.clone() }), Limits::default(), &stop);
+        let found = Batcher::new(Arc::new(FindKeys { pool: warm.clone() }), Limits::default(), &stop);
         let starts = Batcher::new(
-            Arc::new(StartOrders { pool: pool.clone(), hunch: Hunch::default() }),
+            Arc::new(StartOrders { pool: warm.clone(), hunch: Hunch::default() }),
             Limits::default(),
             &stop,
         );
+        let prices =
+            Batcher::new(Arc::new(AskForPrices { catalog: callees.order }), Limits::default(), &stop);
         let doors = api::Doors {
             pool,
             cache,
             limiter,
             keys,
-            catalog: callees.order,
             registry,
             hub,
             load,
@@ -198,7 +201,8 @@ impl Service {
             found,
             starts,
             driver: input,
-            quotes: api::quotes(),
+            prices,
+            quotes: quote::quotes(),
             settings,
             stop,
         };

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use chassis::{
     batcher::{Batcher, Command, Limits},
     bus::{self, Bus, Queue},
-    database::Schema,
+    database::{Schema, Warm},
     grpc::MAX_SLICE_MESSAGE,
     outbox::{Outbox, Relay, RelayOptions},
     quick::Hunch,
@@ -96,10 +96,11 @@ impl Service {
     #[must_use]
     pub fn start(_: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
+        let warm = Warm::new(&pool);
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
-            open: batcher(Open { pool: pool.clone(), hunch: Hunch::default() }, &stop),
-            complete: batcher(Complete { pool: pool.clone(), hunch: Hunch::default() }, &stop),
+            open: batcher(Open { pool: warm.clone(), hunch: Hunch::default() }, &stop),
+            complete: batcher(Complete { pool: warm, hunch: Hunch::default() }, &stop),
             cancel: batcher(Cancel { pool: pool.clone(), outbox: outbox(), relay }, &stop),
         };
         Self { steps, prices: Prices { pool }, bus }

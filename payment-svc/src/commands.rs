@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use chassis::{
     bus::Message,
-    database::{self, Trouble},
+    database::{self, Trouble, Warm},
     outbox::{Outbox, Relay},
     seeded::{self, Bug},
 };
-use sqlx::{PgConnection, PgPool, PgTransaction};
+use sqlx::{PgConnection, PgTransaction};
 use types::Money;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 
 /// What all commands stand on.
 pub(crate) struct Desk {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     pub(crate) outbox: Outbox,
     pub(crate) relay: Relay,
     pub(crate) policy: Policy,

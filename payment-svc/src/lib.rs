@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use chassis::{
     bus::{self, Bus, Queue},
-    database::Schema,
+    database::{Schema, Warm},
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     keyring::Keyring,
     outbox::{Outbox, Relay, RelayOptions},
@@ -125,7 +125,8 @@ impl Service {
         };
         let provider = Arc::new(Simulator::new(settings.simulator, simulator_pool, &stop));
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let desk = Desk { pool: pool.clone(), outbox: outbox(), relay, policy, provider: provider.name() };
+        let desk =
+            Desk { pool: Warm::new(&pool), outbox: outbox(), relay, policy, provider: provider.name() };
         let calls = Calls::new((provider, keys.clone()), Arc::new(desk), bounds, &stop);
         let resolver = resolver::Resolver {
             calls: Arc::clone(&calls),

@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chassis::{
     batcher::{Batcher, Limits, Ticket},
+    database::Warm,
     quick::Hunch,
     sql::Checked,
     stop::Stop,
@@ -76,7 +77,7 @@ impl Simulator {
         let limits = Limits::default();
         Self {
             charges: Batcher::new(
-                Arc::new(TakeCharge { pool: pool.clone(), slow: settings.slow, hunch: Hunch::default() }),
+                Arc::new(TakeCharge { pool: Warm::new(&pool), slow: settings.slow, hunch: Hunch::default() }),
                 limits,
                 stop,
             ),

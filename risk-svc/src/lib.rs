@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 use chassis::{
     batcher::{Batcher, Limits},
     bus::{self, Bus, Queue},
-    database::Schema,
+    database::{Schema, Warm},
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     outbox::{Outbox, Relay, RelayOptions},
     quick::Hunch,
@@ -110,8 +110,11 @@ impl Service {
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
         let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let screen =
-            Screen { pool: pool.clone(), deadline: settings.risk_review_deadline, hunch: Hunch::default() };
+        let screen = Screen {
+            pool: Warm::new(&pool),
+            deadline: settings.risk_review_deadline,
+            hunch: Hunch::default(),
+        };
         let knocking = Knocking { pool: pool.clone(), outbox: outbox(), relay };
         let knocking = Batcher::new(Arc::new(knocking), Limits::default(), &stop);
         stop.spawn(deadline::watch(pool.clone(), knocking.clone(), stop.clone()));

@@ -66,7 +66,7 @@ async fn seven_processes_make_an_order_and_make_amends_for_another() {
     let account = servers[4].json(&["balance", "merchant:m_1:EUR"]);
     assert!(account["balance"]["minor_units"].as_i64().unwrap() > 0, "{account}");
 
-    eventually("both customers got their letters", || std::fs::read_dir(&letters).unwrap().count() >= 2);
+    eventually("both customers got their letters", || crate::letters_in(letters.path()) >= 2);
 
     // What one service does not serve is said plainly.
     let wrong = servers[1].ask(&["order", "list"]);

@@ -29,7 +29,7 @@ fn note_failure() {
 }
 
 /// Whether a connection of this age was made after the last failure.
-fn is_trusted(age: Duration) -> bool {
+pub(super) fn is_trusted(age: Duration) -> bool {
     let last = *LAST_FAILURE.lock().unwrap_or_else(PoisonError::into_inner);
     last.is_none_or(|failure| age < failure.elapsed())
 }

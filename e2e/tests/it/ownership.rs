@@ -45,7 +45,10 @@ async fn start(database: &TestDatabase, shard: i16) -> OrderId {
         fingerprint: vec![],
     };
     let pool = database.pool(&orchestrator::SCHEMA).await;
-    StartOrders { pool, hunch: chassis::quick::Hunch::default() }.run(&[item]).await.unwrap();
+    StartOrders { pool: chassis::database::Warm::new(&pool), hunch: chassis::quick::Hunch::default() }
+        .run(&[item])
+        .await
+        .unwrap();
     order
 }
 

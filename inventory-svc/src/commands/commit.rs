@@ -7,7 +7,7 @@ use chassis::{
     barrier::{self, Close, Closed},
     batcher::Command,
     clock,
-    database::{self, Trouble},
+    database::{self, Trouble, Warm},
     quick::Hunch,
 };
 use prost::Message as _;
@@ -15,7 +15,7 @@ use proto::{
     inventory::v1::CommitDone,
     step::{Answer, TurnedAway},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use types::StepKey;
 
 use crate::{
@@ -36,7 +36,7 @@ pub struct Item {
 /// The command.
 #[derive(Debug)]
 pub(crate) struct Commit {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     /// That nobody else closes these reservations meanwhile.
     pub(crate) hunch: Hunch,
 }
@@ -54,7 +54,7 @@ impl Command for Commit {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CommitDone>>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         let found = reservation::load(&mut connection, items.iter().map(|item| &item.reservation)).await?;
         let mut fresh = Vec::new();
         let mut answers = Vec::with_capacity(items.len());

@@ -6,7 +6,7 @@ use chassis::{
     barrier::{self, Forward},
     batcher::Command,
     clock,
-    database::{self, Trouble},
+    database::{self, Trouble, Warm},
     quick::Hunch,
     seeded::{self, Bug},
 };
@@ -16,7 +16,7 @@ use proto::{
     inventory::v1::ReserveDone,
     step::{Answer, TurnedAway},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use types::{OrderId, StepKey};
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct Item {
 /// The command.
 #[derive(Debug)]
 pub(crate) struct Reserve {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     /// That all of a slice is new, and there is enough of everything.
     pub(crate) hunch: Hunch,
 }
@@ -55,7 +55,7 @@ impl Command for Reserve {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ReserveDone>>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         if let Some(answers) = self.hunch.try_it(at_once(&mut connection, items)).await? {
             return Ok(answers);
         }

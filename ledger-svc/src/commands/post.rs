@@ -47,7 +47,7 @@ impl Command for Post {
     }
 
     async fn run(&self, items: &[PostItem]) -> Result<Vec<Answer<PostDone>>, Trouble> {
-        let mut connection = database::acquire(&self.books.pool).await?;
+        let mut connection = self.books.pool.connection().await?;
         if let Some(answers) = self.hunch.try_it(at_once(&mut connection, items)).await? {
             return Ok(answers);
         }

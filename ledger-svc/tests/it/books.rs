@@ -2,7 +2,7 @@
 
 use chassis::{sql, testbed::TestDatabase};
 use ledger_svc::{SCHEMA, statements};
-use sqlx::{Connection as _, Executor as _};
+use sqlx::Executor as _;
 
 use crate::bed::{Bed, done, saga, sale};
 
@@ -82,22 +82,22 @@ async fn what_does_not_sum_to_zero_cannot_be_committed() {
         ("tax_payable:EUR", -5, None),
         ("tax_payable:EUR", 5, Some("suspense:USD")),
     ] {
-        let mut transaction = connection.begin().await.unwrap();
-        for (account, amount) in [(account, amount)].into_iter().chain(other.map(|other| (other, -amount))) {
-            sqlx::query(
-                "insert into ledger.entry (entry_id, transaction_id, account_id, amount_minor, currency) \
-                 select gen_random_uuid(), transaction_id, $1, $2, right($1, 3) from ledger.transaction",
-            )
-            .bind(account)
-            .bind(i64::from(amount))
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
-        }
-        let error = transaction.commit().await.unwrap_err();
+        let sides = [(account, amount)].into_iter().chain(other.map(|other| (other, -amount)));
+        let (accounts, amounts): (Vec<_>, Vec<_>) = sides.map(|(a, n)| (a.to_owned(), i64::from(n))).unzip();
+        let added = sqlx::query(
+            "insert into ledger.entry (entry_id, transaction_id, account_id, amount_minor, currency) \
+             select gen_random_uuid(), transaction_id, a, n, right(a, 3) \
+             from ledger.transaction, unnest($1::text[], $2::bigint[]) as side (a, n)",
+        );
+        let error = added.bind(accounts).bind(amounts).execute(&mut *connection).await.unwrap_err();
         assert_eq!(code(&error), "23514", "{account} {amount}: {error}");
         assert_eq!(error.as_database_error().unwrap().constraint(), Some("entry_balance"));
     }
+    let stray = "insert into ledger.entry (entry_id, transaction_id, account_id, amount_minor, currency) \
+                 select gen_random_uuid(), '00000000-0000-0000-0000-000000000001', 'suspense:EUR', n, 'EUR' \
+                 from unnest(array[5, -5]) as n";
+    let error = connection.execute(stray).await.unwrap_err();
+    assert_eq!(code(&error), "23503", "of no transaction: {error}");
     bed.audit().await;
 }
 

@@ -74,12 +74,12 @@ impl Bed {
         self.folder.path().join("outbox")
     }
 
-    /// The letters in the folder, in no order.
+    /// The letters in the mailboxes.
     pub(crate) fn letters(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.outbox()) else { return Vec::new() };
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let letters = paths.filter(|path| path.extension().is_some_and(|end| end == "eml"));
-        letters.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+        let mailboxes = entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        let text: String = mailboxes.flat_map(|mailbox| ["\n\n".to_owned(), mailbox]).collect();
+        text.split("\n\nFrom ").skip(1).map(str::to_owned).collect()
     }
 
     pub(crate) async fn run(&self, sql: &'static str) {

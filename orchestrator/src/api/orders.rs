@@ -8,11 +8,10 @@ use chassis::seeded::{Bug, is};
 use futures_util::Stream;
 use prost::Message as _;
 use proto::{
-    error::{self, Violation},
+    error,
     order::v1::{
         CancelOrderRequest, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ListOrdersResponse,
-        Order, OrderStatus, QuoteItem, QuoteRequest, QuoteResponse, Quoted, WatchOrderRequest,
-        catalog_client::CatalogClient, orders_server::Orders, quote_reply,
+        Order, OrderStatus, Quoted, WatchOrderRequest, orders_server::Orders,
     },
     page,
 };
@@ -38,11 +37,6 @@ use crate::{
         start::{Begun, Key},
     },
 };
-
-/// A quote is worth this much of the customer's time (a catalog is back within it after a restart), with pauses of this
-/// length between the tries.
-const QUOTE_WITHIN: Duration = Duration::from_secs(10);
-const QUOTE_PAUSE: Duration = Duration::from_millis(100);
 
 /// For so long an order of our own may say nothing before it is looked for in the database.
 const LOOK_FOR_OWN: Duration = Duration::from_secs(2);
@@ -251,58 +245,6 @@ impl Doors {
             ));
         }
         Ok(())
-    }
-
-    /// Asks order-svc for prices, or remembers them for a second.
-    async fn quote(&self, checked: &Checked) -> Result<Result<Quoted, Vec<Violation>>, Status> {
-        let item = checked.quote_item();
-        let name = item.encode_to_vec();
-        if let Some(quoted) = self.quotes.get(&name).await {
-            return Ok(Ok(quoted));
-        }
-        match self.ask_for_prices(item).await?.replies.into_iter().next().and_then(|r| r.outcome) {
-            Some(quote_reply::Outcome::Quoted(quoted)) => {
-                self.quotes.insert(name, quoted.clone()).await;
-                Ok(Ok(quoted))
-            }
-            Some(quote_reply::Outcome::Invalid(invalid)) => Ok(Err(invalid
-                .violations
-                .into_iter()
-                .map(|v| {
-                    Violation::new(
-                        v.field.replace("expected_unit_price", "unit_price"),
-                        v.reason,
-                        v.description,
-                    )
-                })
-                .collect())),
-            None => Err(error::internal("the catalog answered without an outcome")),
-        }
-    }
-
-    /// A question may be asked again: a catalog that is being restarted fails no order.
-    async fn ask_for_prices(&self, item: QuoteItem) -> Result<QuoteResponse, Status> {
-        let until = Instant::now() + QUOTE_WITHIN;
-        loop {
-            let mut request = Request::new(QuoteRequest { items: vec![item.clone()] });
-            request.set_timeout(until.saturating_duration_since(Instant::now()).max(QUOTE_PAUSE));
-            let status = match CatalogClient::new(self.catalog.clone()).quote(request).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => status,
-            };
-            let passes =
-                matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
-            if !passes || Instant::now() + QUOTE_PAUSE >= until {
-                tracing::warn!(code = ?status.code(), message = status.message(), "no quote");
-                return Err(error::unavailable(
-                    "QUOTE_UNAVAILABLE",
-                    "prices cannot be had now; nothing was stored",
-                    Duration::from_secs(1),
-                ));
-            }
-            // Jittered: those who wait must not come back all at once.
-            tokio::time::sleep(QUOTE_PAUSE.mul_f64(rand::random_range(0.5..3.0))).await;
-        }
     }
 
     async fn start(&self, checked: Checked, quoted: Quoted) -> Result<Response<Order>, Status> {

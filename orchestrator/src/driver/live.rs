@@ -21,8 +21,9 @@ use crate::{
     signal::{Said, Signal},
 };
 
-/// Progress that need not be durable at once gets a commit of its own after this many milliseconds.
-const PROGRESS_MS: i64 = 250;
+/// Progress that need not be durable at once gets a commit of its own after this many milliseconds: longer than a busy order
+/// takes, or every order would write it twice. What a crash forgets of it is asked again, and absorbed.
+const PROGRESS_MS: i64 = 1000;
 
 /// One saga.
 pub(super) struct Live {

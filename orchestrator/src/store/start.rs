@@ -6,13 +6,13 @@ use std::collections::HashMap;
 
 use chassis::{
     batcher::Command,
-    database::{self, Trouble},
+    database::{self, Trouble, Warm},
     quick::{self, Hunch},
     seeded::{self, Bug},
     sql::{Checked, Statement},
 };
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use types::OrderId;
 use uuid::Uuid;
 
@@ -142,7 +142,7 @@ pub(super) fn statements() -> Vec<&'static dyn Checked> {
 /// for each, the last in the line would wait for longer than his patience, ask again, and keep the line as long as it is.
 pub struct FindKeys {
     /// The orchestrator's own database.
-    pub pool: PgPool,
+    pub pool: Warm,
 }
 
 impl Command for FindKeys {
@@ -158,7 +158,7 @@ impl Command for FindKeys {
     }
 
     async fn run(&self, items: &[Self::Item]) -> Result<Vec<Option<Key>>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         let mut found = find_keys(&mut connection, items.iter().cloned().unzip()).await?;
         Ok(items.iter().map(|item| found.remove(item)).collect())
     }
@@ -189,7 +189,7 @@ pub async fn forget_keys(connection: &mut PgConnection, older_than_seconds: i64)
 /// Starts orders.
 pub struct StartOrders {
     /// The orchestrator's own database.
-    pub pool: PgPool,
+    pub pool: Warm,
     /// That every key of a slice is new.
     pub hunch: Hunch,
 }
@@ -210,7 +210,7 @@ impl Command for StartOrders {
     }
 
     async fn run(&self, items: &[Start]) -> Result<Vec<Begun>, Trouble> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.connection().await?;
         if self.hunch.try_it(at_once(&mut connection, items)).await?.is_some() {
             return Ok(vec![Begun::Started; items.len()]);
         }

@@ -7,14 +7,13 @@ use chassis::{
     barrier::{self, Close, Closed},
     batcher::Command,
     clock,
-    database::{self, Trouble},
+    database::{Trouble, Warm},
     quick::Hunch,
 };
 use proto::{
     order::v1::CompleteDone,
     step::{Answer, TurnedAway},
 };
-use sqlx::PgPool;
 use types::{SagaId, StepKey};
 
 use crate::{
@@ -35,7 +34,7 @@ pub struct Item {
 /// The command.
 #[derive(Debug)]
 pub(crate) struct Complete {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     /// That all of a slice is open.
     pub(crate) hunch: Hunch,
 }
@@ -53,7 +52,7 @@ impl Command for Complete {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CompleteDone>>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         let closing = items.iter().map(|item| Closing {
             saga: item.key.saga,
             changes: rules::added(&item.history).collect(),

@@ -6,14 +6,13 @@ use chassis::{
     barrier::{self, Forward},
     batcher::Command,
     clock,
-    database::{self, Trouble},
+    database::{Trouble, Warm},
     quick::{self, Hunch},
 };
 use proto::{
     order::v1::OpenDone,
     step::{Answer, TurnedAway},
 };
-use sqlx::PgPool;
 use types::{Currency, OrderId, PartyId, StepKey};
 
 use crate::{
@@ -40,7 +39,7 @@ pub struct Item {
 /// The command.
 #[derive(Debug)]
 pub(crate) struct Open {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     /// That all of a slice is new.
     pub(crate) hunch: Hunch,
 }
@@ -57,7 +56,7 @@ impl Command for Open {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<OpenDone>>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         let short = async {
             let (rows, now) = (items.iter().map(Item::row).collect(), clock::now());
             quick::nothing_there(document::open(&mut connection, rows, &rules::created(now), now).await)

@@ -116,7 +116,7 @@ impl Command for Begin {
 
 /// Everything is new; none when it is not so.
 async fn at_once(desk: &Desk, items: &[Charge]) -> Result<Option<Vec<Begun>>, Trouble> {
-    let mut connection = database::acquire(&desk.pool).await?;
+    let mut connection = desk.pool.connection().await?;
     let stamp = start(&mut connection, desk, &items.iter().collect::<Vec<_>>()).await;
     let Some(stamp) = quick::nothing_there(stamp)? else { return Ok(None) };
     items.iter().map(|item| send(item, stamp)).collect::<Result<_, _>>().map(Some)

@@ -115,7 +115,7 @@ impl Record {
         first: &[Option<(Attempt, Standing)>],
     ) -> Result<Option<HashSet<StepKey>>, Trouble> {
         let attempts: Vec<_> = first.iter().flatten().map(|(attempt, _)| attempt).collect();
-        let mut connection = database::acquire(&self.desk.pool).await?;
+        let mut connection = self.desk.pool.connection().await?;
         let concluded = store::conclude(&mut connection, attempts.clone()).await?;
         for attempt in attempts.iter().filter(|attempt| concluded.contains(&attempt.key)) {
             tell((State::Started, attempt.state));

@@ -6,7 +6,7 @@ use chassis::{
     barrier::RequestHash,
     batcher::Command,
     clock,
-    database::{self, Trouble},
+    database::{self, Trouble, Warm},
     quick::{self, Hunch},
     seeded::{self, Bug},
 };
@@ -29,7 +29,7 @@ type Time = DateTime<Utc>;
 
 /// Takes charges.
 pub(super) struct TakeCharge {
-    pub(super) pool: PgPool,
+    pub(super) pool: Warm,
     pub(super) slow: Duration,
     /// That every key of a slice is new.
     pub(super) hunch: Hunch,
@@ -126,7 +126,7 @@ impl TakeCharge {
     async fn at_once(&self, items: &[ChargeOrder]) -> Result<Option<Vec<Reply>>, Trouble> {
         let now = clock::elsewhere();
         let (new, replies): (Vec<_>, Vec<_>) = items.iter().map(|item| self.first(item, now)).unzip();
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         let added = store::add_charges(&mut connection, new).await;
         Ok(quick::nothing_there(added.map_err(Trouble::from))?.map(|()| replies))
     }

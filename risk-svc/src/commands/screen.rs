@@ -8,7 +8,7 @@ use std::{
 use chassis::{
     barrier::{self, Forward, Outcome},
     batcher::Command,
-    database::{self, Trouble},
+    database::{self, Trouble, Warm},
     quick::{self, Hunch},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,7 +18,7 @@ use proto::{
     step::{Answer, Pending, Refused, TurnedAway},
     time,
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use types::StepKey;
 
 use crate::{
@@ -41,7 +41,7 @@ pub struct Item {
 
 /// The command.
 pub(crate) struct Screen {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Warm,
     /// How long a review waits for a person.
     pub(crate) deadline: Duration,
     /// That all of a slice is new, and nobody's orders are counted.
@@ -59,7 +59,7 @@ impl Command for Screen {
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ScreenDone>>, Trouble> {
-        let mut connection = database::acquire(&self.pool).await?;
+        let mut connection = self.pool.connection().await?;
         if let Some(answers) = self.hunch.try_it(self.at_once(&mut connection, items)).await? {
             return Ok(answers);
         }

@@ -1,0 +1,121 @@
+//! Connections that stay at hand between the batches of busy commands, the last one used first.
+//!
+//! A pool asks a connection for a sign of life each time it is given back, and hands out the one that rested longest: two
+//! exchanges for each batch, and a server process that has forgotten what it was about. A connection of which all is known
+//! may skip that. Few are kept, so that everybody else finds the pool as it was, and none that rested for long.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::time::Instant;
+
+use super::{Trouble, acquire, bound::is_trusted};
+
+/// A connection that rested for longer goes back to its pool.
+const COLD: Duration = Duration::from_millis(500);
+
+/// A pool, and what is kept at hand of it. Cheap to clone; clones share what is kept.
+#[derive(Debug, Clone)]
+pub struct Warm {
+    pool: PgPool,
+    kept: Arc<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    most: usize,
+    /// With the time since which they are ours, and since which they rest.
+    stack: Mutex<Vec<(PoolConnection<Postgres>, Instant, Instant)>>,
+}
+
+impl Kept {
+    fn stack(&self) -> MutexGuard<'_, Vec<(PoolConnection<Postgres>, Instant, Instant)>> {
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Warm {
+    /// Keeps a quarter of the pool at hand, so that whoever uses the pool itself finds most of it.
+    #[must_use]
+    pub fn new(pool: &PgPool) -> Self {
+        let most = pool.options().get_max_connections() as usize / 4;
+        Self { pool: pool.clone(), kept: Arc::new(Kept { most, stack: Mutex::default() }) }
+    }
+
+    /// A connection: one at hand, or one of the pool.
+    ///
+    /// # Errors
+    /// As [`acquire`].
+    pub async fn connection(&self) -> Result<Held, Trouble> {
+        let kept = Arc::clone(&self.kept);
+        let (connection, since) = match self.at_hand() {
+            Some(found) => found,
+            None => (acquire(&self.pool).await?, Instant::now()),
+        };
+        Ok(Held { connection: Some(connection), since, kept })
+    }
+
+    fn at_hand(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
+        let mut stack = self.kept.stack();
+        let (connection, since, rests) = stack.pop()?;
+        if rests.elapsed() < COLD && is_trusted(since.elapsed()) {
+            return Some((connection, since));
+        }
+        // Those below have rested for longer. They go when the lock is free: going back is work for the pool.
+        let cold = std::mem::take(&mut *stack);
+        drop(stack);
+        drop((connection, cold));
+        None
+    }
+}
+
+impl Deref for Warm {
+    type Target = PgPool;
+
+    fn deref(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+/// A connection in use; kept at hand when it is dropped in a state that is known, given back to its pool otherwise.
+#[derive(Debug)]
+pub struct Held {
+    /// None only while it is dropped.
+    connection: Option<PoolConnection<Postgres>>,
+    since: Instant,
+    kept: Arc<Kept>,
+}
+
+impl Deref for Held {
+    type Target = PgConnection;
+
+    #[expect(clippy::expect_used, reason = "it is there until it is dropped")]
+    fn deref(&self) -> &PgConnection {
+        self.connection.as_deref().expect("a connection in use")
+    }
+}
+
+impl DerefMut for Held {
+    #[expect(clippy::expect_used, reason = "it is there until it is dropped")]
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.connection.as_deref_mut().expect("a connection in use")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        // A transaction that was given up waits to be rolled back: the pool sends what waits.
+        let is_known = !connection.is_in_transaction() && !connection.should_flush();
+        if is_known && is_trusted(self.since.elapsed()) && !std::thread::panicking() {
+            let mut stack = self.kept.stack();
+            if stack.len() < self.kept.most {
+                stack.push((connection, self.since, Instant::now()));
+            }
+        }
+    }
+}

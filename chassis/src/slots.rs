@@ -1,0 +1,52 @@
+//! How many batches this process has under way in its databases, all commands together.
+//!
+//! More at once than the cores can serve makes each batch smaller and none sooner, and a statement costs more than a row.
+//! So a batch takes a place before it drains its queue, and what comes meanwhile goes with it. It is a courtesy and no
+//! lock: whoever waited for a moment goes without one, so that a database that hangs holds up nobody else's.
+
+use std::{sync::OnceLock, time::Duration};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// After this long it is better to go than to wait.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A place, given up when dropped; or none, when there was none to be had.
+#[derive(Debug)]
+#[must_use = "a place is held for as long as this lives"]
+pub struct Slot {
+    _place: Option<SemaphorePermit<'static>>,
+}
+
+fn places() -> &'static Semaphore {
+    static PLACES: OnceLock<Semaphore> = OnceLock::new();
+    PLACES.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Semaphore::new((2 * cores).max(4))
+    })
+}
+
+/// Waits for a place, a moment at most.
+pub async fn slot() -> Slot {
+    let place = tokio::time::timeout(PATIENCE, places().acquire()).await;
+    Slot { _place: place.ok().and_then(Result::ok) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waited_long_enough_goes_without_a_place() {
+        let mut held = Vec::new();
+        while places().available_permits() > 0 {
+            held.push(slot().await);
+        }
+        let began = tokio::time::Instant::now();
+        let without = slot().await;
+        assert!(without._place.is_none());
+        assert_eq!(began.elapsed(), PATIENCE);
+        drop(held);
+        assert!(slot().await._place.is_some());
+    }
+}
