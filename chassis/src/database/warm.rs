@@ -6,12 +6,12 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{Trouble, acquire, bound::is_trusted};
 
@@ -28,13 +28,55 @@ pub struct Warm {
 #[derive(Debug)]
 struct Kept {
     most: usize,
+    at_hand: Mutex<AtHand>,
+}
+
+#[derive(Debug, Default)]
+struct AtHand {
     /// With the time since which they are ours, and since which they rest.
-    stack: Mutex<Vec<(PoolConnection<Postgres>, Instant, Instant)>>,
+    stack: Vec<(PoolConnection<Postgres>, Instant, Instant)>,
+    /// Somebody looks after those that rest.
+    is_looked_after: bool,
 }
 
 impl Kept {
-    fn stack(&self) -> MutexGuard<'_, Vec<(PoolConnection<Postgres>, Instant, Instant)>> {
-        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, AtHand> {
+        self.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(self: &Arc<Self>, connection: PoolConnection<Postgres>, since: Instant) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut at_hand = self.lock();
+        if at_hand.stack.len() < self.most {
+            at_hand.stack.push((connection, since, Instant::now()));
+            if !std::mem::replace(&mut at_hand.is_looked_after, true) {
+                runtime.spawn(look_after(Arc::downgrade(self)));
+            }
+        }
+    }
+
+    /// Gives back those that rested for too long; whether any are left.
+    fn give_back_the_cold(&self) -> bool {
+        let mut at_hand = self.lock();
+        let (warm, cold): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut at_hand.stack).into_iter().partition(|(.., rests)| rests.elapsed() < COLD);
+        at_hand.stack = warm;
+        at_hand.is_looked_after = !at_hand.stack.is_empty();
+        let go_on = at_hand.is_looked_after;
+        // They go when the lock is free: going back is work for the pool.
+        drop(at_hand);
+        drop(cold);
+        go_on
+    }
+}
+
+/// For as long as any rest.
+async fn look_after(kept: Weak<Kept>) {
+    loop {
+        tokio::time::sleep(COLD).await;
+        if !kept.upgrade().is_some_and(|kept| kept.give_back_the_cold()) {
+            return;
+        }
     }
 }
 
@@ -43,7 +85,7 @@ impl Warm {
     #[must_use]
     pub fn new(pool: &PgPool) -> Self {
         let most = pool.options().get_max_connections() as usize / 4;
-        Self { pool: pool.clone(), kept: Arc::new(Kept { most, stack: Mutex::default() }) }
+        Self { pool: pool.clone(), kept: Arc::new(Kept { most, at_hand: Mutex::default() }) }
     }
 
     /// A connection: one at hand, or one of the pool.
@@ -60,16 +102,8 @@ impl Warm {
     }
 
     fn at_hand(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
-        let mut stack = self.kept.stack();
-        let (connection, since, rests) = stack.pop()?;
-        if rests.elapsed() < COLD && is_trusted(since.elapsed()) {
-            return Some((connection, since));
-        }
-        // Those below have rested for longer. They go when the lock is free: going back is work for the pool.
-        let cold = std::mem::take(&mut *stack);
-        drop(stack);
-        drop((connection, cold));
-        None
+        let (connection, since, rests) = self.kept.lock().stack.pop()?;
+        (rests.elapsed() < COLD && is_trusted(since.elapsed())).then_some((connection, since))
     }
 }
 
@@ -112,10 +146,7 @@ impl Drop for Held {
         // A transaction that was given up waits to be rolled back: the pool sends what waits.
         let is_known = !connection.is_in_transaction() && !connection.should_flush();
         if is_known && is_trusted(self.since.elapsed()) && !std::thread::panicking() {
-            let mut stack = self.kept.stack();
-            if stack.len() < self.kept.most {
-                stack.push((connection, self.since, Instant::now()));
-            }
+            self.kept.keep(connection, self.since);
         }
     }
 }

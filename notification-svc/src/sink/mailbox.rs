@@ -134,7 +134,7 @@ mod tests {
         let at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
         let letter = b"Subject: x\r\n\r\nFrom here on\r\n>From there\r\n> as it is\r\nFromage";
         let entry = String::from_utf8(entry("a@b.example", at, letter)).unwrap();
-        let expected = "From a@b.example Wed Nov 18 12:26:40 2026\nSubject: x\n\n>From here on\n>>From there\n> as it is\nFromage\n\n";
+        let expected = "From a@b.example Wed Nov 18 11:06:40 2026\nSubject: x\n\n>From here on\n>>From there\n> as it is\nFromage\n\n";
         assert_eq!(entry, expected);
     }
 
