@@ -15,6 +15,5 @@ mod meter;
 pub mod mix;
 pub mod plan;
 pub mod report;
-pub mod statements;
-mod store;
+pub mod store;
 pub mod subject;

@@ -10,7 +10,7 @@ use crate::{
     load::{self, Load, Measured, Subject},
     meter::{Meter, Pids},
     report::{Figures, Summary},
-    statements, store,
+    store::{self, statements},
     subject::{self, Doors, Embedded},
 };
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::{
     meter::Cost,
     mix::{Mix, Spread},
-    statements::StatementCost,
+    store::statements::StatementCost,
 };
 
 /// One run.

@@ -1,5 +1,7 @@
 //! What Postgres says of itself: whether it is durable, and what it has done.
 
+pub mod statements;
+
 use sqlx::{PgConnection, Row as _};
 
 /// Counters of a server since it started. Statistics of sessions lag by up to a second.

@@ -145,7 +145,7 @@ impl Embedded {
         let data = first.stop().await?;
         let file = data.path().join("data/postgres/data/postgresql.conf");
         let mut file = std::fs::OpenOptions::new().append(true).open(file)?;
-        file.write_all(crate::statements::SETTINGS.as_bytes())?;
+        file.write_all(crate::store::statements::SETTINGS.as_bytes())?;
         Self::start_in(data, program, flags).await
     }
 

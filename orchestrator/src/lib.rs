@@ -29,7 +29,7 @@ use std::{
 };
 
 use chassis::{
-    batcher::{Batcher, Limits},
+    batcher::{Batcher, Command, Limits},
     bus::{self, Bus, Queue},
     cache::Cache,
     database::{Schema, Warm},
@@ -68,6 +68,10 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[(1, "first", include_str!("../../migrations/orchestrator/0001_first.sql"))],
     grants: chassis::row_grants!("orchestrator"),
 };
+
+fn batched<C: Command>(command: C, stop: &Stop) -> Batcher<C> {
+    Batcher::new(Arc::new(command), Limits::default(), stop)
+}
 
 /// The orchestrator's outbox.
 #[must_use]
@@ -175,18 +179,12 @@ impl Service {
         Keeper { options, me, address, definitions, lease, owned: keeping, driver, leaving, stop: stopping }
             .start();
 
-        let signals =
-            Batcher::new(Arc::new(StoreSignals { pool: pool.clone(), bell }), Limits::default(), &stop);
-        let orders = Batcher::new(Arc::new(ReadOrders { pool: pool.clone() }), Limits::default(), &stop);
-        let found = Batcher::new(Arc::new(FindKeys { pool: warm.clone() }), Limits::default(), &stop);
-        let starts = Batcher::new(
-            Arc::new(StartOrders { pool: warm.clone(), hunch: Hunch::default() }),
-            Limits::default(),
-            &stop,
-        );
-        let prices =
-            Batcher::new(Arc::new(AskForPrices { catalog: callees.order }), Limits::default(), &stop);
         let doors = api::Doors {
+            signals: batched(StoreSignals { pool: pool.clone(), bell }, &stop),
+            orders: batched(ReadOrders { pool: pool.clone() }, &stop),
+            found: batched(FindKeys { pool: warm.clone() }, &stop),
+            starts: batched(StartOrders { pool: warm, hunch: Hunch::default() }, &stop),
+            prices: batched(AskForPrices { catalog: callees.order }, &stop),
             pool,
             cache,
             limiter,
@@ -196,12 +194,7 @@ impl Service {
             load,
             owned,
             participants,
-            signals,
-            orders,
-            found,
-            starts,
             driver: input,
-            prices,
             quotes: quote::quotes(),
             settings,
             stop,
