@@ -25,12 +25,16 @@ impl Hunch {
         &self,
         short: impl Future<Output = Result<Option<T>, Trouble>>,
     ) -> Result<Option<T>, Trouble> {
+        if is_closed() {
+            return Ok(None);
+        }
         if self.pause.load(Ordering::Relaxed) > 0 {
             self.pause.fetch_sub(1, Ordering::Relaxed);
             return Ok(None);
         }
         let done = short.await?;
         if done.is_some() {
+            count();
             self.misses.store(0, Ordering::Relaxed);
         } else {
             let misses = (self.misses.load(Ordering::Relaxed) + 1).min(5);
@@ -40,6 +44,35 @@ impl Hunch {
         Ok(done)
     }
 }
+
+/// For the proof that both ways come to the same, with the feature that only `e2e` turns on.
+#[cfg(feature = "seeded-bugs")]
+pub mod proof {
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    /// Every command goes its long way.
+    pub static CLOSED: AtomicBool = AtomicBool::new(false);
+    /// How many slices went a short one.
+    pub static GONE: AtomicU64 = AtomicU64::new(0);
+}
+
+#[cfg(feature = "seeded-bugs")]
+fn is_closed() -> bool {
+    proof::CLOSED.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "seeded-bugs")]
+fn count() {
+    proof::GONE.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(not(feature = "seeded-bugs"))]
+const fn is_closed() -> bool {
+    false
+}
+
+#[cfg(not(feature = "seeded-bugs"))]
+const fn count() {}
 
 /// What a guarded statement came to: none when a guard said no (a key that is taken, a CHECK, a sum that does not fit, a count
 /// that divided by zero).

@@ -28,6 +28,7 @@ mod refusals;
 mod secrets;
 mod seeded;
 mod several;
+mod short_ways;
 mod slices;
 mod stack;
 mod statements;
