@@ -238,7 +238,7 @@ fn configure(control: &Control, data: &Path, port: u16, socket: Option<&Path>) -
          max_wal_size = '4GB'\n\
          fsync = on\n\
          synchronous_commit = on\n\
-         autovacuum_naptime = '2s'\n\
+         autovacuum_naptime = '10s'\n\
          log_line_prefix = '%m [%p] %a '\n\
          log_checkpoints = off\n\
          timezone = 'UTC'\n\
