@@ -6,9 +6,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use bench::{
     load::{Load, Pace},
     mix::{Mix, Spread},
-    plan,
-    report::Comparison,
-    subject,
+    page, plan, subject, table,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -30,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Amends and the baseline in turn, and the ratio of their medians
+    /// Every goal: Amends and the baseline in turn, and then one load after the other; some five minutes
     Compare {
         #[command(flatten)]
         one: One,
@@ -40,6 +38,9 @@ enum Command {
         /// Orders of the baseline in flight, where it is at its best
         #[arg(long, default_value_t = 64, value_name = "N")]
         baseline_in_flight: usize,
+        /// Where a page with the table and its plots goes (HTML)
+        #[arg(long, value_name = "FILE")]
+        page: Option<PathBuf>,
     },
     /// `amends up` alone
     Embedded {
@@ -129,24 +130,17 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         eprintln!("this is a debug build: its figures say nothing (cargo run --release -p bench)");
     }
     match cli.command {
-        Command::Compare { one, times, baseline_in_flight } => {
-            let load = one.load()?;
-            let of_baseline = Load { pace: Pace::Closed(baseline_in_flight), ..load };
-            let program = subject::program(one.amends.clone())?;
-            let (baseline, amends) =
-                plan::compare(&program, (of_baseline, load), &one.flags, times, |line| eprintln!("{line}"))
-                    .await?;
-            let comparison = Comparison::of(baseline, amends);
-            println!("{}", comparison.machine);
-            for (name, summary) in [("baseline", &comparison.baseline), ("embedded", &comparison.amends)] {
-                let ((least, middle, most), p50, p99) =
-                    (summary.per_second, summary.p50_ms.1, summary.p99_ms.1);
-                println!(
-                    "{name}  {middle:>7.0}/s ({least:.0} to {most:.0})  p50 {p50:.1} ms  p99 {p99:.1} ms"
-                );
+        Command::Compare { one, times, baseline_in_flight, page } => {
+            let (program, load) = (subject::program(one.amends.clone())?, one.load()?);
+            let plan = table::Plan { program: &program, flags: &one.flags, times, load, baseline_in_flight };
+            let table = table::measure(plan, |line| eprintln!("{line}")).await?;
+            println!("{}", table.comparison.machine);
+            table.rows.iter().for_each(|row| println!("{row}"));
+            println!("the auditor found nothing after any run");
+            if let Some(page) = page {
+                std::fs::write(page, page::of(&table))?;
             }
-            println!("ratio     {:.2}", comparison.ratio);
-            one.write(&comparison)
+            one.write(&table)
         }
         Command::Embedded { one, statements } => {
             let program = subject::program(one.amends.clone())?;

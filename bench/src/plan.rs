@@ -115,6 +115,10 @@ async fn measure<S: Subject>(
     Ok(Figures { statements, ..figures(&load, &measured, cost, server) })
 }
 
+/// Where a latency curve has its points.
+const SHARES: [f64; 15] =
+    [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.97, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999];
+
 fn figures(load: &Load, measured: &Measured, cost: crate::meter::Cost, server: String) -> Figures {
     let at = |quantile: f64| measured.latency.value_at_quantile(quantile) as f64 / 1000.0;
     Figures {
@@ -131,6 +135,7 @@ fn figures(load: &Load, measured: &Measured, cost: crate::meter::Cost, server: S
         p99_ms: at(0.99),
         p999_ms: at(0.999),
         longest_ms: measured.latency.max() as f64 / 1000.0,
+        curve: SHARES.map(|share| (share, at(share))).to_vec(),
         shed: measured.shed,
         dropped: measured.dropped,
         cost,

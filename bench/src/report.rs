@@ -21,6 +21,8 @@ pub struct Figures {
     pub p99_ms: f64,
     pub p999_ms: f64,
     pub longest_ms: f64,
+    /// Share of orders, and within how many milliseconds it was answered.
+    pub curve: Vec<(f64, f64)>,
     /// Turned away because the subject was full.
     pub shed: u64,
     /// Due and never sent.
@@ -128,6 +130,7 @@ mod tests {
             p99_ms: 2.0,
             p999_ms: 3.0,
             longest_ms: 4.0,
+            curve: Vec::new(),
             shed: 0,
             dropped: 0,
             cost: Cost::default(),

@@ -149,7 +149,11 @@ impl Embedded {
         Self::start_in(data, program, flags).await
     }
 
-    async fn start_in(data: tempfile::TempDir, program: &Path, flags: &[String]) -> anyhow::Result<Self> {
+    /// Starts it on a folder that is there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_in(data: tempfile::TempDir, program: &Path, flags: &[String]) -> anyhow::Result<Self> {
         let folder = data.path().join("data");
         let mut command = Command::new(program);
         command.args(["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::cargo;
+use crate::instructions;
 use crate::rig;
 use crate::stop::Stop;
 use crate::test;
@@ -50,6 +51,9 @@ pub(crate) fn run() -> Result<ExitCode> {
 
     // The same commands that a person gives, in a short form and with nothing else running.
     phases.push(phase("sim", &stop, || Ok(cargo::run(cargo::command(SIM), &stop)?.success()))?);
+    phases.push(phase("instructions", &stop, || {
+        Ok(instructions::run_with(false, &stop)? == ExitCode::SUCCESS)
+    })?);
     for (name, arguments) in [("crash", CRASH), ("soak", SOAK)] {
         let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
         phases.push(phase(name, &stop, || Ok(rig::run_with(name, &arguments, &stop)? == ExitCode::SUCCESS))?);
@@ -57,7 +61,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 
     eprintln!();
     for Phase { name, passed, time } in &phases {
-        eprintln!("{name:<7} {}  {:>5} s", if *passed { "ok    " } else { "FAILED" }, time.as_secs());
+        eprintln!("{name:<12} {}  {:>5} s", if *passed { "ok    " } else { "FAILED" }, time.as_secs());
     }
     Ok(if phases.iter().all(|phase| phase.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

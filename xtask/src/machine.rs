@@ -140,6 +140,14 @@ pub(crate) fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
 }
 
+/// Counts instructions.
+pub(crate) fn valgrind(stop: &Stop) -> Result<()> {
+    if on_path("valgrind").is_none() {
+        install(&["valgrind"], stop)?;
+    }
+    Ok(())
+}
+
 fn install(packages: &[&str], stop: &Stop) -> Result<()> {
     if packages.is_empty() {
         return Ok(());

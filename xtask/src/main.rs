@@ -13,6 +13,7 @@ mod compose_test;
 mod containers;
 mod fuzz;
 mod image;
+mod instructions;
 mod machine;
 mod model;
 mod port;
@@ -52,6 +53,7 @@ Commands:
                   (stack, soak and crash take `--release`: built as people run it, for long runs)
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   fuzz [TARGET …] libFuzzer at the decoders of every door, from the committed corpus (--help: its options)
+  instructions    instructions of the pure part of an order, counted by valgrind, against the committed figures (--write)
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …
@@ -71,7 +73,7 @@ Examples:
   cargo xtask services > /tmp/services.env &       then, in any shell: . /tmp/services.env
                                                    and run `cargo test -p …` as often as you like
 
-What is missing on the machine (postgresql, rabbitmq-server, redis-server) is installed when run as root on Debian or
+What is missing on the machine (postgresql, rabbitmq-server, redis-server, valgrind) is installed when run as root on Debian or
 Ubuntu; elsewhere the command says what to install.";
 
 fn main() -> ExitCode {
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(&args),
         "trace" => rig::trace(&args),
         "fuzz" => fuzz::run(&args),
+        "instructions" => instructions::run(&args),
         "model" => model::run(&args),
         "upgrade" => upgrade::run(&args),
         "compose-test" => compose_test::run(&args),

@@ -11,6 +11,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -20,6 +21,9 @@ use tokio::sync::oneshot;
 
 use super::{Sink, Unsent, mail};
 use crate::store::Due;
+
+/// Letters that come within this time are written together.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// A folder of mailboxes. It is made when the first letter is written.
 pub(crate) struct Folder {
@@ -47,10 +51,12 @@ impl Folder {
     /// Writes all that wait, if nobody else has meanwhile.
     async fn write_all(&self) {
         let _turn = self.writing.lock().await;
-        let waiting = std::mem::take(&mut *self.waiting());
-        if waiting.is_empty() {
+        if self.waiting().is_empty() {
             return;
         }
+        // Nobody is in a hurry for a letter.
+        tokio::time::sleep(LINGER).await;
+        let waiting = std::mem::take(&mut *self.waiting());
         let mut days: BTreeMap<String, (Vec<u8>, Vec<oneshot::Sender<_>>)> = BTreeMap::new();
         for Waiting { day, entry, told } in waiting {
             let (entries, all) = days.entry(day).or_default();
