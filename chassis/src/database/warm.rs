@@ -2,7 +2,11 @@
 //!
 //! A pool asks a connection for a sign of life each time it is given back, and hands out the one that rested longest: two
 //! exchanges for each batch, and a server process that has forgotten what it was about. A connection of which all is known
-//! may skip that. Few are kept, so that everybody else finds the pool as it was, and none that rested for long.
+//! may skip that. Few are kept, and none that rested for long.
+//!
+//! They are of a pool of their own, whose statements keep the plan that they have: for a slice of one row Postgres would
+//! plan each of them anew each time, since a plan for one looks cheaper than one for any number, and that costs more than
+//! running it. What people ask, with filters that may be empty, is better off on the other pool.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -18,7 +22,7 @@ use super::{Trouble, acquire, bound::is_trusted};
 /// A connection that rested for longer goes back to its pool.
 const COLD: Duration = Duration::from_millis(500);
 
-/// A pool, and what is kept at hand of it. Cheap to clone; clones share what is kept.
+/// A pool for busy commands, and what is kept at hand of it. Cheap to clone; clones share what is kept.
 #[derive(Debug, Clone)]
 pub struct Warm {
     pool: PgPool,
@@ -81,11 +85,15 @@ async fn look_after(kept: Weak<Kept>) {
 }
 
 impl Warm {
-    /// Keeps a quarter of the pool at hand, so that whoever uses the pool itself finds most of it.
+    /// Half as large as the other pool of the same database, with the same settings; half of it may be kept at hand.
     #[must_use]
-    pub fn new(pool: &PgPool) -> Self {
-        let most = pool.options().get_max_connections() as usize / 4;
-        Self { pool: pool.clone(), kept: Arc::new(Kept { most, at_hand: Mutex::default() }) }
+    pub fn new(of: &PgPool) -> Self {
+        let size = of.options().get_max_connections().div_ceil(2).max(1);
+        let options = of.options().clone().max_connections(size).min_connections(0);
+        let connect = (*of.connect_options()).clone().options([("plan_cache_mode", "force_generic_plan")]);
+        let pool = options.connect_lazy_with(connect);
+        let most = size as usize / 2;
+        Self { pool, kept: Arc::new(Kept { most, at_hand: Mutex::default() }) }
     }
 
     /// A connection: one at hand, or one of the pool.

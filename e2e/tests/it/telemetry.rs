@@ -217,7 +217,7 @@ async fn an_order_is_one_trace_from_its_creation_to_the_letter_even_past_kill_mi
     assert_eq!(done.status(), OrderStatus::Completed, "{done:?}");
     let spans = is_whole(&collector, &done, &FORWARD).await;
     assert_eq!((outcome(&spans, "call charge"), outcome(&spans, "call open")), ("done", "done"));
-    let quote = spans.iter().find(|span| span.name == "amends.order.v1.Catalog/Quote");
+    let quote = spans.iter().find(|span| span.name == "quote");
     assert!(quote.is_some_and(|quote| quote.parent_span_id == root(&spans).span_id), "{quote:?}");
     assert_eq!(root(&spans).attribute("saga.id"), done.saga_id);
     lasts(&spans);

@@ -4,7 +4,12 @@
 
 use std::time::Duration;
 
-use chassis::{batcher::Command, database::Trouble, grpc::Callee};
+use chassis::{
+    batcher::Command,
+    database::Trouble,
+    grpc::{Callee, TRACED_BY_ITEM},
+    telemetry,
+};
 use prost::Message as _;
 use proto::{
     error::{self, Violation},
@@ -13,7 +18,8 @@ use proto::{
     },
 };
 use tokio::time::Instant;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, metadata::MetadataValue};
+use tracing::Instrument as _;
 use types::NoAnswer;
 
 use super::{Doors, create::Checked};
@@ -59,6 +65,7 @@ impl Command for AskForPrices {
         let mut request =
             Request::new(QuoteRequest { items: carts.iter().map(|cart| cart.item.clone()).collect() });
         request.set_timeout(EXCHANGE);
+        request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
         // The callee is told, and may hang all the same.
         let answer =
             tokio::time::timeout(EXCHANGE, CatalogClient::new(self.catalog.clone()).quote(request)).await;
@@ -89,7 +96,9 @@ impl Doors {
         if let Some(quoted) = self.quotes.get(&name).await {
             return Ok(Ok(quoted));
         }
-        match self.ask_for_prices(&name, &item).await? {
+        // The exchange is of all who wait; the wait is a part of each one's trace.
+        let span = telemetry::part_span(format_args!("quote"), "client");
+        match self.ask_for_prices(&name, &item).instrument(span).await? {
             Outcome::Quoted(quoted) => {
                 self.quotes.insert(name, quoted.clone()).await;
                 Ok(Ok(quoted))
