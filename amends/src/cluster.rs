@@ -225,7 +225,7 @@ fn free_port(wanted: Option<u16>) -> Result<u16, Error> {
 }
 
 /// Our part of the configuration, written at each start. Sizes fit a laptop; `field/hotpath.md` found that no setting
-/// beyond these helps. 200 connections: eight services with at most 16, and room for people.
+/// beyond these helps. 200 connections: eight services with at most 12, and room for people.
 fn configure(control: &Control, data: &Path, port: u16, socket: Option<&Path>) -> Result<(), Error> {
     let socket = socket.map(|folder| folder.display().to_string()).unwrap_or_default();
     let text = format!(

@@ -43,6 +43,16 @@ impl Verdict {
         Self::below(-measured, -goal, -least)
     }
 
+    fn worse(self, other: Self) -> Self {
+        let rank = |verdict| match verdict {
+            Self::Reported => 0,
+            Self::Met => 1,
+            Self::AtLeast => 2,
+            Self::Missed => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Met => "met",
@@ -261,18 +271,6 @@ fn costs(at_512: Option<&Figures>, at_256: Option<&Figures>) -> Vec<Row> {
         });
     }
     rows
-}
-
-impl Verdict {
-    fn worse(self, other: Self) -> Self {
-        let rank = |verdict| match verdict {
-            Self::Reported => 0,
-            Self::Met => 1,
-            Self::AtLeast => 2,
-            Self::Missed => 3,
-        };
-        if rank(other) > rank(self) { other } else { self }
-    }
 }
 
 #[cfg(test)]

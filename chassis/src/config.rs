@@ -46,7 +46,7 @@ impl fmt::Debug for Secret {
 /// How databases are used; each service's URL is its own.
 #[derive(Debug, Clone, Args)]
 pub struct Database {
-    /// Connections to its database that a service holds at most; its busy commands and its relay may hold half as many each besides
+    /// Connections to its database that a service holds at most; its busy commands and its relay may hold half as many besides
     #[arg(long, env = "AMENDS_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 8,
         value_parser = clap::value_parser!(u32).range(2..=200))]
     pub database_connections: u32,

@@ -221,9 +221,9 @@ pub struct Relay {
 
 impl Relay {
     /// Starts the relay of an outbox.
-    pub fn new(pool: PgPool, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
+    pub fn new(pool: Warm, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
         let (hand, handed) = mpsc::unbounded_channel();
-        let runner = Runner { pool: Warm::new(&pool), outbox, bus, options, stop: stop.clone() };
+        let runner = Runner { pool, outbox, bus, options, stop: stop.clone() };
         stop.spawn(async move { runner.run(handed).await });
         Self { hand }
     }

@@ -130,7 +130,7 @@ impl Service {
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, cache, stop } = wiring;
         let warm = Warm::new(&pool);
-        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
             reserve: batcher(Reserve { pool: warm.clone(), hunch: Hunch::default() }, &stop),
             commit: batcher(Commit { pool: warm, hunch: Hunch::default() }, &stop),

@@ -102,9 +102,10 @@ impl Service {
         let sealer = Sealer { pool: pool.clone(), every: settings.ledger_seal_every };
         stop.spawn(sealer.run(stop.clone()));
         let outbox = outbox();
+        let warm = Warm::new(&pool);
         let relay =
-            Relay::new(pool.clone(), outbox.clone(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let books = Books { pool: Warm::new(&pool), outbox, relay };
+            Relay::new(warm.clone(), outbox.clone(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let books = Books { pool: warm, outbox, relay };
         let limits = Limits::default();
         Self {
             steps: grpc::Steps {

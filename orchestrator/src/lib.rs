@@ -142,7 +142,7 @@ impl Service {
         let in_hand = Arc::new(Mutex::new(HashSet::new()));
 
         let warm = Warm::new(&pool);
-        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let (returned_in, returned) = mpsc::unbounded_channel();
         let (landed_in, landed) = mpsc::unbounded_channel();
         let (loaded_in, loaded) = mpsc::unbounded_channel();

@@ -97,7 +97,7 @@ impl Service {
     pub fn start(_: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
         let warm = Warm::new(&pool);
-        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
             open: batcher(Open { pool: warm.clone(), hunch: Hunch::default() }, &stop),
             complete: batcher(Complete { pool: warm, hunch: Hunch::default() }, &stop),

@@ -124,9 +124,9 @@ impl Service {
             patience: settings.patience,
         };
         let provider = Arc::new(Simulator::new(settings.simulator, simulator_pool, &stop));
-        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let desk =
-            Desk { pool: Warm::new(&pool), outbox: outbox(), relay, policy, provider: provider.name() };
+        let warm = Warm::new(&pool);
+        let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let desk = Desk { pool: warm, outbox: outbox(), relay, policy, provider: provider.name() };
         let calls = Calls::new((provider, keys.clone()), Arc::new(desk), bounds, &stop);
         let resolver = resolver::Resolver {
             calls: Arc::clone(&calls),

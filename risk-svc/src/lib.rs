@@ -109,12 +109,9 @@ impl Service {
     #[must_use]
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
-        let relay = Relay::new(pool.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let screen = Screen {
-            pool: Warm::new(&pool),
-            deadline: settings.risk_review_deadline,
-            hunch: Hunch::default(),
-        };
+        let warm = Warm::new(&pool);
+        let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let screen = Screen { pool: warm, deadline: settings.risk_review_deadline, hunch: Hunch::default() };
         let knocking = Knocking { pool: pool.clone(), outbox: outbox(), relay };
         let knocking = Batcher::new(Arc::new(knocking), Limits::default(), &stop);
         stop.spawn(deadline::watch(pool.clone(), knocking.clone(), stop.clone()));

@@ -54,6 +54,7 @@ impl Kept {
         if at_hand.stack.len() < self.most {
             at_hand.stack.push((connection, since, Instant::now()));
             if !std::mem::replace(&mut at_hand.is_looked_after, true) {
+                // Not on any tracker, since nothing is lost with it: it only sleeps, and ends with what it looks after.
                 runtime.spawn(look_after(Arc::downgrade(self)));
             }
         }

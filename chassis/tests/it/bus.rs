@@ -65,7 +65,7 @@ impl House {
             sweep_every: Duration::from_millis(200),
             ..RelayOptions::default()
         };
-        let relay = Relay::new(pool.clone(), outbox.clone(), bus, options, stop);
+        let relay = Relay::new(chassis::database::Warm::new(&pool), outbox.clone(), bus, options, stop);
         Self { pool, outbox, relay }
     }
 
@@ -224,7 +224,13 @@ async fn what_a_death_left_goes_at_once_and_not_before_everybody_has_subscribed(
 
     // Nothing is ever as old as that: only the look at the start takes it.
     let options = RelayOptions { sweep_age: Duration::from_secs(3600), ..RelayOptions::default() };
-    let relay = Relay::new(pool.clone(), outbox.clone(), Arc::clone(&bus) as Arc<dyn Bus>, options, &stop);
+    let relay = Relay::new(
+        chassis::database::Warm::new(&pool),
+        outbox.clone(),
+        Arc::clone(&bus) as Arc<dyn Bus>,
+        options,
+        &stop,
+    );
     let house = House { pool, outbox, relay };
     let free = "select count(*) from tiny.outbox where not_before is null";
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
