@@ -196,6 +196,10 @@ impl Columns {
 /// The backlog is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// What was sent is deleted together with what is sent within this time: nothing waits for it, and a statement costs more
+/// than a row. A crash meanwhile sends it again.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// How the relay works.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayOptions {
@@ -223,7 +227,7 @@ impl Relay {
     /// Starts the relay of an outbox.
     pub fn new(pool: Warm, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
         let (hand, handed) = mpsc::unbounded_channel();
-        let runner = Runner { pool, outbox, bus, options, stop: stop.clone() };
+        let runner = Runner { pool, outbox, bus, options, sent: Vec::new(), stop: stop.clone() };
         stop.spawn(async move { runner.run(handed).await });
         Self { hand }
     }
@@ -241,25 +245,29 @@ struct Runner {
     outbox: Outbox,
     bus: Arc<dyn Bus>,
     options: RelayOptions,
+    /// Safe with the bus, and to be deleted.
+    sent: Vec<Uuid>,
     stop: Stop,
 }
 
 impl Runner {
-    async fn run(self, mut handed: mpsc::UnboundedReceiver<Vec<Message>>) {
+    async fn run(mut self, mut handed: mpsc::UnboundedReceiver<Vec<Message>>) {
         // Where nobody else relays these rows, those that are there now were left by a death: whatever it had in hand is
         // free. Beside others only age tells what nobody has in hand.
         let mut everything = self.bus.is_of_one_process();
         let mut next_sweep = tokio::time::Instant::now();
         let mut next_look = next_sweep;
+        let mut delete_at = next_sweep;
         while !self.stop.is_wanted() {
             let mut batch = Vec::new();
             tokio::select! {
                 biased;
-                () = self.stop.wanted() => return,
+                () = self.stop.wanted() => break,
                 first = handed.recv() => match first {
                     Some(messages) => batch = messages,
-                    None => return,
+                    None => break,
                 },
+                () = tokio::time::sleep_until(delete_at), if !self.sent.is_empty() => {}
                 () = tokio::time::sleep_until(next_sweep) => {}
             }
             while batch.len() < self.options.window {
@@ -269,7 +277,13 @@ impl Runner {
                 }
             }
             if !batch.is_empty() {
+                if self.sent.is_empty() {
+                    delete_at = tokio::time::Instant::now() + LINGER;
+                }
                 self.relay(batch).await;
+            }
+            if self.sent.len() >= self.options.window || tokio::time::Instant::now() >= delete_at {
+                self.delete_sent().await;
             }
             if tokio::time::Instant::now() >= next_sweep {
                 self.sweep(std::mem::take(&mut everything)).await;
@@ -280,6 +294,7 @@ impl Runner {
                 next_look = tokio::time::Instant::now() + LOOK_EVERY;
             }
         }
+        self.delete_sent().await;
     }
 
     /// Shows what is not sent yet, and for how long the oldest has not been.
@@ -294,7 +309,7 @@ impl Runner {
         }
     }
 
-    async fn sweep(&self, everything: bool) {
+    async fn sweep(&mut self, everything: bool) {
         match self.outbox.claim(&self.pool, self.options.sweep_age, everything).await {
             Ok(messages) if messages.is_empty() => {}
             Ok(mut messages) => {
@@ -310,21 +325,21 @@ impl Runner {
         }
     }
 
-    async fn relay(&self, messages: Vec<Message>) {
+    async fn relay(&mut self, messages: Vec<Message>) {
         // A message may come by hand and by sweep: once in a batch is enough.
         let mut seen = HashSet::new();
         let messages: Vec<_> = messages.into_iter().filter(|m| seen.insert(m.id)).collect();
         if seeded::is(Bug::OutboxRowDeletedFirst) {
-            self.settle(messages.iter().map(|m| m.id).collect(), Default::default()).await;
+            self.sent = messages.iter().map(|m| m.id).collect();
+            self.delete_sent().await;
         }
         crash::point("before publish", self.outbox.source);
         let outcomes = self.bus.publish(&messages).await;
         crash::point("after publish", self.outbox.source);
-        let mut safe = Vec::new();
         let mut later = (Vec::new(), Vec::new(), Vec::new());
         for (message, outcome) in messages.iter().zip(outcomes) {
             match outcome {
-                Published::Safe => safe.push(message.id),
+                Published::Safe => self.sent.push(message.id),
                 Published::NotYet(why) => {
                     tracing::debug!(message.id = %message.id, kind = message.kind, why, "not yet");
                     later.0.push(message.id);
@@ -343,12 +358,13 @@ impl Runner {
                 Published::Dead(why) => self.bury(message, &why).await,
             }
         }
-        self.settle(safe, later).await;
+        self.put_off(later).await;
     }
 
-    async fn settle(&self, safe: Vec<Uuid>, later: (Vec<Uuid>, Vec<i32>, Vec<f64>)) {
-        if !safe.is_empty() {
-            let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(safe);
+    async fn delete_sent(&mut self) {
+        let sent = std::mem::take(&mut self.sent);
+        if !sent.is_empty() {
+            let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(sent);
             crash::point("before delete of what was sent", self.outbox.source);
             let _slot = slot().await;
             let deleted = match self.pool.connection().await {
@@ -361,6 +377,9 @@ impl Runner {
             }
             crash::point("after delete of what was sent", self.outbox.source);
         }
+    }
+
+    async fn put_off(&self, later: (Vec<Uuid>, Vec<i32>, Vec<f64>)) {
         if !later.0.is_empty() {
             let update = sqlx::query(AssertSqlSafe(self.outbox.later.clone()).into_sql_str())
                 .bind(later.0)

@@ -1,6 +1,6 @@
 //! The gRPC doors: what customers were told, and telling it again. The only place that builds a `Status`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chassis::database::Trouble;
 use chrono::DateTime;
@@ -13,19 +13,21 @@ use proto::{
     page, time,
 };
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 use types::{IdError, OrderId};
 use uuid::Uuid;
 
-use crate::store::{self, After, Delivery};
+use crate::{
+    hands::Hands,
+    store::{self, After, Delivery},
+};
 
 /// Serves `amends.notification.v1.Notifications`.
 #[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) pool: PgPool,
-    /// Wakes the sender.
-    pub(crate) due: Arc<Notify>,
+    /// Those who send.
+    pub(crate) hands: Hands,
 }
 
 #[tonic::async_trait]
@@ -54,7 +56,7 @@ impl Notifications for Desk {
         let mut connection = self.pool.acquire().await.map_err(status)?;
         let found = store::resend(&mut connection, id).await.map_err(status)?;
         let found = found.ok_or_else(|| error::not_found("delivery", &id.to_string()))?;
-        self.due.notify_one();
+        self.hands.wake();
         Ok(Response::new(show(found)))
     }
 }

@@ -3,6 +3,7 @@
 //! - `domain`: which event is worth a letter, and what stands in it; pure.
 //! - `record`: an event becomes one delivery, once.
 //! - `sender`: deliveries go out, again and again until somebody takes them.
+//! - `hands`: how many may be on their way.
 //! - `sink`: where they go: a folder, or a mail server.
 //! - `store`: every SQL statement, checked against the schema by a test.
 //! - `consumer`: takes `notification.events`.
@@ -15,6 +16,7 @@ mod domain;
 #[doc(hidden)]
 pub mod doors;
 mod grpc;
+mod hands;
 mod record;
 mod sender;
 mod settings;
@@ -34,10 +36,9 @@ use chassis::{
 };
 use proto::notification::v1::notifications_server::NotificationsServer;
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tonic::service::RoutesBuilder;
 
-use crate::{consumer::Events, record::Record, sender::Sender};
+use crate::{consumer::Events, hands::Hands, record::Record, sender::Sender};
 pub use crate::{settings::Settings, smtp_url::SmtpUrl};
 
 /// The schema this service lives in.
@@ -80,14 +81,15 @@ impl Service {
     #[must_use]
     pub fn start(settings: Settings, wiring: Wiring) -> Self {
         let Wiring { pool, bus, stop } = wiring;
-        let due = Arc::new(Notify::new());
         let warm = Warm::new(&pool);
-        let record = Record { pool: warm.clone(), due: Arc::clone(&due) };
+        let sink = sink::open(&settings);
+        let (hands, stored) = Hands::new(&settings, &*sink);
+        let record = Record { pool: warm.clone(), hands: hands.clone() };
         let record = Batcher::new(Arc::new(record), Limits::default(), &stop);
-        let sender = Sender::new(&settings, warm, Arc::clone(&due), stop.clone());
+        let sender = Sender::new(&settings, warm, sink, (hands.clone(), stored), stop.clone());
         stop.spawn(sender.run());
         let events = Arc::new(Events { record, domain: settings.notification_domain });
-        Self { desk: grpc::Desk { pool, due }, events, bus }
+        Self { desk: grpc::Desk { pool, hands }, events, bus }
     }
 
     /// Adds its gRPC server.

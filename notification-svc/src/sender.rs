@@ -1,14 +1,14 @@
 //! Sends what is due, again and again until somebody takes it or its attempts are used up.
 //!
-//! Letters are claimed, given to the sink with no connection held, and what came of each is stored under the claim's
-//! name; a slow one holds up no other. Nothing is claimed while the breaker is open, so no attempt is spent on a sink
-//! that is away. A crash between sending and storing sends again: told twice is better than not at all. Read next:
-//! [`store::claim`], [`crate::sink`].
+//! Letters come claimed from whoever stored them, or are claimed when they are found due; they are given to the sink with no
+//! connection held, and what came of each is stored under the claim's name; a slow one holds up no other. Nothing is
+//! claimed while the breaker is open, so no attempt is spent on a sink that is away. A crash between sending and storing sends again: told twice is better than not at all. Read next:
+//! [`store::claim`], [`crate::hands`], [`crate::sink`].
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chassis::{
-    breaker::{self, Breaker, Outcome, Permit},
+    breaker::Outcome,
     crash,
     database::{Trouble, Warm},
     slots::slot,
@@ -16,20 +16,21 @@ use chassis::{
     telemetry,
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 use tracing::{Instrument as _, Span};
 
 use crate::{
     Settings,
     domain::{Next, Policy},
-    sink::{self, Sink, Unsent},
+    hands::{Hands, InHand, Place},
+    sink::{Sink, Unsent},
     store::{self, Due, Settled},
 };
 
-/// Letters on their way at once.
-const WINDOW: usize = 16;
 /// Due deliveries are looked for this often when nobody says that there are some.
 const LOOK: Duration = Duration::from_secs(1);
+/// Deliveries that one look takes at most.
+const CLAIM: usize = 256;
 /// Characters of a sink's words that are kept.
 const WORDS: usize = 500;
 
@@ -37,76 +38,83 @@ const WORDS: usize = 500;
 pub(crate) struct Sender {
     pool: Warm,
     sink: Arc<dyn Sink>,
-    breaker: Breaker,
     policy: Policy,
-    lease: Duration,
-    due: Arc<Notify>,
+    hands: Hands,
+    stored: mpsc::UnboundedReceiver<InHand>,
     stop: Stop,
 }
 
 type OnItsWay = FuturesUnordered<BoxFuture<'static, Settled>>;
 
 impl Sender {
-    pub(crate) fn new(settings: &Settings, pool: Warm, due: Arc<Notify>, stop: Stop) -> Self {
-        let sink = sink::open(settings);
-        let breaker = Breaker::new(sink.name(), breaker::Options::default());
+    pub(crate) fn new(
+        settings: &Settings,
+        pool: Warm,
+        sink: Arc<dyn Sink>,
+        (hands, stored): (Hands, mpsc::UnboundedReceiver<InHand>),
+        stop: Stop,
+    ) -> Self {
         let policy =
             Policy { attempts: settings.notification_attempts, backoff: settings.notification_backoff };
-        let lease = settings.smtp_timeout.saturating_mul(2).saturating_add(settings.notification_margin);
-        Self { pool, sink, breaker, policy, lease, due, stop }
+        Self { pool, sink, policy, hands, stored, stop }
     }
 
     /// Until the process stops; what is on its way then still arrives.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut on_its_way = OnItsWay::new();
         let mut settled = Vec::new();
         let mut more = true;
         let mut look = Instant::now() + LOOK;
         loop {
             let stopping = self.stop.is_wanted();
-            if stopping && on_its_way.is_empty() {
+            if stopping && on_its_way.is_empty() && self.hands.are_empty() {
                 return;
             }
             if more && !stopping {
                 more = self.take(&mut on_its_way).await;
             }
+            self.hands.hold(more || stopping);
             tokio::select! {
                 Some(one) = on_its_way.next(), if !on_its_way.is_empty() => settled.push(one),
-                () = self.due.notified(), if !stopping => more = true,
+                Some((due, place)) = self.stored.recv() => on_its_way.push(self.send(due, place)),
+                () = self.hands.woken(), if !stopping => more = true,
                 () = tokio::time::sleep_until(look) => {
                     more = true;
                     look = Instant::now() + LOOK;
                 }
                 () = self.stop.wanted(), if !stopping => {}
             }
-            let _slot = slot().await;
+            while let Ok((due, place)) = self.stored.try_recv() {
+                on_its_way.push(self.send(due, place));
+            }
             while let Some(Some(one)) = on_its_way.next().now_or_never() {
                 settled.push(one);
             }
-            self.settle(&mut settled).await;
+            if !settled.is_empty() {
+                let _slot = slot().await;
+                self.settle(&mut settled).await;
+            }
         }
     }
 
     /// Claims as many as may go now and sends them on their way. Whether there may be more.
     async fn take(&self, on_its_way: &mut OnItsWay) -> bool {
-        let free = WINDOW.saturating_sub(on_its_way.len());
-        let permits: Vec<_> = (0..free).map_while(|_| self.breaker.permit(1).ok()).collect();
-        if permits.is_empty() {
+        let places: Vec<_> = self.hands.places(CLAIM).collect();
+        if places.is_empty() {
             // Without a free place there may be more; with an open breaker the next look asks again.
-            return free == 0;
+            return self.hands.are_taken();
         }
-        let limit = i64::try_from(permits.len()).unwrap_or(i64::MAX);
+        let limit = i64::try_from(places.len()).unwrap_or(i64::MAX);
         let claimed = match self.pool.connection().await {
             Ok(mut connection) => {
-                store::claim(&mut connection, self.lease, limit).await.map_err(Trouble::from)
+                store::claim(&mut connection, self.hands.lease, limit).await.map_err(Trouble::from)
             }
             Err(trouble) => Err(trouble),
         };
         match claimed {
             Ok(claimed) => {
-                let full = claimed.len() == permits.len();
-                on_its_way
-                    .extend(claimed.into_iter().zip(permits).map(|(due, permit)| self.send(due, permit)));
+                let full = claimed.len() == places.len();
+                on_its_way.extend(claimed.into_iter().zip(places).map(|(due, place)| self.send(due, place)));
                 full
             }
             Err(error) => {
@@ -116,7 +124,7 @@ impl Sender {
         }
     }
 
-    fn send(&self, due: Due, mut permit: Permit) -> BoxFuture<'static, Settled> {
+    fn send(&self, due: Due, mut place: Place) -> BoxFuture<'static, Settled> {
         let (sink, policy) = (Arc::clone(&self.sink), self.policy);
         let span = telemetry::resumed_span("send letter", "client", &due.trace);
         let sending = async move {
@@ -126,8 +134,8 @@ impl Sender {
             crash::point("after", "letter");
             let sent = sent.unwrap_or_else(|_| Err(Unsent::Never("the sink panicked".into())));
             match &sent {
-                Err(Unsent::Away(_)) => permit.transport_failure(),
-                Ok(()) | Err(Unsent::NotNow(_) | Unsent::Never(_)) => permit.item(Outcome::Ok),
+                Err(Unsent::Away(_)) => place.permit.transport_failure(),
+                Ok(()) | Err(Unsent::NotNow(_) | Unsent::Never(_)) => place.permit.item(Outcome::Ok),
             }
             let (state, wait) = judge(&sent, &policy, due.attempt);
             report(sink.name(), &due, &sent, state);

@@ -19,6 +19,9 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// For logs and metrics.
     fn name(&self) -> &'static str;
 
+    /// Letters on their way at once, at most.
+    fn window(&self) -> usize;
+
     /// Tries to send it, in bounded time.
     async fn send(&self, due: &Due) -> Result<(), Unsent>;
 }

@@ -1,12 +1,15 @@
 //! Every statement of the service, and the rows it reads and writes. Decides nothing.
 //!
-//! What is due is told by the database's clock alone, because any number of processes look for it. A claim is named by
-//! the delivery, the number of its attempt and the time it was put off to: an outcome under a name that lapsed, or after
+//! What is due is told by the database's clock alone, because any number of processes look for it. A delivery is claimed
+//! when it is found due, or by the statement that stores it. A claim is named by the delivery, the number of its attempt and the time it was put off to: an outcome under a name that lapsed, or after
 //! a person has asked to send it again, changes nothing.
 //!
 //! Read next: `migrations/notifications/0001_first.sql`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chassis::sql::{Checked, Statement};
 use chrono::{DateTime, Utc};
@@ -39,28 +42,36 @@ pub(crate) struct New<'a> {
     pub(crate) body: &'a str,
     /// W3C traceparent; may be empty.
     pub(crate) trace: &'a str,
+    /// Claimed at once, for its first attempt, by whoever stores it.
+    pub(crate) in_hand: bool,
 }
 
 #[rustfmt::skip]
 type Insert = (
-    Vec<Uuid>, Vec<Uuid>, Vec<i64>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<Option<String>>,
-    DateTime<Utc>,
+    Vec<Uuid>, Vec<Uuid>, Vec<i64>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<Option<String>>, Vec<bool>,
+    DateTime<Utc>, f64,
 );
 
-static INSERT: Statement<Insert> = Statement::new(
+// An event that comes again finds its row: `on conflict` absorbs the repeat, and says so by leaving it out.
+static INSERT: Statement<Insert, (Uuid, DateTime<Utc>)> = Statement::new(
     "insert into notifications.delivery \
-       (delivery_id, order_id, version, template, recipient, subject, body, trace, state, next_time, create_time) \
-     select d.*, 'QUEUED', now(), $9 \
+       (delivery_id, order_id, version, template, recipient, subject, body, trace, state, next_time, attempts, create_time) \
+     select d.delivery_id, d.order_id, d.version, d.template, d.recipient, d.subject, d.body, d.trace, 'QUEUED', \
+            case when d.in_hand then now() + make_interval(secs => $11) else now() end, d.in_hand::integer, $10 \
      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                 $8::text[]) as d",
+                 $8::text[], $9::boolean[]) \
+       as d (delivery_id, order_id, version, template, recipient, subject, body, trace, in_hand) \
+     on conflict on constraint delivery_pk do nothing \
+     returning delivery_id, next_time",
 );
 
-/// Stores deliveries, due at once.
+/// Stores deliveries, due at once, or in hand for as long as `lease`; those that were not there, and when they are due.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     mut rows: Vec<New<'_>>,
     now: DateTime<Utc>,
-) -> sqlx::Result<()> {
+    lease: Duration,
+) -> sqlx::Result<HashMap<Uuid, DateTime<Utc>>> {
     rows.sort_by_key(|row| row.id);
     let columns = (
         each(&rows, |row| row.id),
@@ -71,10 +82,11 @@ pub(crate) async fn insert(
         each(&rows, |row| row.subject.to_owned()),
         each(&rows, |row| row.body.to_owned()),
         each(&rows, |row| (!row.trace.is_empty()).then(|| row.trace.to_owned())),
+        each(&rows, |row| row.in_hand),
         now,
+        lease.as_secs_f64(),
     );
-    INSERT.run(connection, columns).await?;
-    Ok(())
+    Ok(INSERT.all(connection, columns).await?.into_iter().collect())
 }
 
 /// One column of rows.

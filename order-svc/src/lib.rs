@@ -100,10 +100,10 @@ impl Service {
         let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
         let steps = Steps {
             open: batcher(Open { pool: warm.clone(), hunch: Hunch::default() }, &stop),
-            complete: batcher(Complete { pool: warm, hunch: Hunch::default() }, &stop),
+            complete: batcher(Complete { pool: warm.clone(), hunch: Hunch::default() }, &stop),
             cancel: batcher(Cancel { pool: pool.clone(), outbox: outbox(), relay }, &stop),
         };
-        Self { steps, prices: Prices { pool }, bus }
+        Self { steps, prices: Prices { pool, warm }, bus }
     }
 
     /// Adds its gRPC servers. Both take slices: the catalog quotes many carts at once.

@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 use types::StepKey;
 
 use crate::{
-    domain::{Level, Lines},
+    domain::Lines,
     store::{self, reservation},
 };
 
@@ -37,7 +37,7 @@ pub struct Item {
 #[derive(Debug)]
 pub(crate) struct Commit {
     pub(crate) pool: Warm,
-    /// That nobody else closes these reservations meanwhile.
+    /// That all of a slice is live.
     pub(crate) hunch: Hunch,
 }
 
@@ -55,6 +55,9 @@ impl Command for Commit {
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CommitDone>>, Trouble> {
         let mut connection = self.pool.connection().await?;
+        if self.hunch.try_it(at_once(&mut connection, items)).await?.is_some() {
+            return Ok(items.iter().map(|_| Answer::Done(CommitDone {})).collect());
+        }
         let found = reservation::load(&mut connection, items.iter().map(|item| &item.reservation)).await?;
         let mut fresh = Vec::new();
         let mut answers = Vec::with_capacity(items.len());
@@ -74,7 +77,7 @@ impl Command for Commit {
                 }
             });
         }
-        if !fresh.is_empty() && self.hunch.try_it(at_once(&mut connection, &fresh)).await?.is_none() {
+        if !fresh.is_empty() {
             write(&mut connection, &fresh).await?;
         }
         Ok(answers)
@@ -86,24 +89,26 @@ fn impossible(item: &Item, why: &str) -> Answer<CommitDone> {
     TurnedAway::failed(format!("{} of {}: {why}", item.key.step, item.key.saga)).into()
 }
 
-fn sales<'a>(fresh: &[(&'a Item, &Lines)]) -> Vec<(&'a StepKey, Closed)> {
+fn sales<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<(&'a StepKey, Closed)> {
     let closed = |item: &Item| Closed { step: item.key.step.clone(), hash: item.hash.clone() };
-    fresh.iter().map(|(item, _)| (&item.reservation, closed(item))).collect()
+    items.map(|item| (&item.reservation, closed(item))).collect()
 }
 
-/// Rows that were live when they were read; none when one is not any more.
-async fn at_once(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Result<Option<()>, Trouble> {
-    let Some(moved) = Level::sums(fresh.iter().map(|(_, lines)| *lines), Level::sold) else {
-        return Ok(None);
-    };
-    let reply = CommitDone {}.encode_to_vec();
-    reservation::sell_all(connection, sales(fresh), moved, reply, clock::now()).await
+/// All of them are live; none when one is not.
+async fn at_once(connection: &mut PgConnection, items: &[Item]) -> Result<Option<()>, Trouble> {
+    reservation::sell_all(connection, sales(items.iter()), CommitDone {}.encode_to_vec(), clock::now()).await
 }
 
 async fn write(connection: &mut PgConnection, fresh: &[(&Item, &Lines)]) -> Result<(), Trouble> {
     let now = clock::now();
     let mut transaction = database::begin(connection).await?;
-    reservation::sell(&mut transaction, sales(fresh), CommitDone {}.encode_to_vec(), now).await?;
+    reservation::sell(
+        &mut transaction,
+        sales(fresh.iter().map(|(item, _)| *item)),
+        CommitDone {}.encode_to_vec(),
+        now,
+    )
+    .await?;
     let skus = fresh.iter().flat_map(|(_, lines)| lines.skus());
     let mut shelf = store::lock(&mut transaction, skus).await?;
     for (_, lines) in fresh {

@@ -260,31 +260,25 @@ fn sell_columns(mut sales: Vec<(&StepKey, Closed)>, reply: Vec<u8>, now: DateTim
     (sagas, steps, commits, hashes, reply, now)
 }
 
-type SellAllColumns = (
-    Vec<Uuid>,
-    Vec<String>,
-    Vec<String>,
-    Vec<Vec<u8>>,
-    Vec<u8>,
-    DateTime<Utc>,
-    i64,
-    Vec<String>,
-    Vec<i64>,
-    i64,
-);
+type SellAllColumns = (Vec<Uuid>, Vec<String>, Vec<String>, Vec<Vec<u8>>, Vec<u8>, DateTime<Utc>, i64);
 
+// What they take with them is in the rows themselves.
 static SELL_ALL: Statement<SellAllColumns, (i32,)> = Statement::new(
-    "with sold as (update inventory.reservation r set commit_step = c.commit_step, commit_outcome = 'DONE', \
+    "with closed as (update inventory.reservation r set commit_step = c.commit_step, commit_outcome = 'DONE', \
          commit_hash = c.hash, commit_reply = $5, update_time = $6 \
        from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[]) as c (saga_id, step, commit_step, hash) \
        where r.saga_id = c.saga_id and r.step = c.step and r.forward_outcome = 'DONE' \
-         and r.back_outcome is null and r.commit_outcome is null returning 1), \
+         and r.back_outcome is null and r.commit_outcome is null returning r.skus, r.quantities), \
+     gone as materialized (select l.sku, sum(l.quantity)::bigint as quantity \
+       from closed, unnest(closed.skus, closed.quantities) as l (sku, quantity) group by l.sku), \
      moved as (update inventory.stock s set reserved = s.reserved - d.quantity, sold = s.sold + d.quantity, \
          version = s.version + 1, update_time = $6 \
-       from unnest($8::text[], $9::bigint[]) as d (sku, quantity) \
-       join (select sku from inventory.stock where sku = any ($8) order by sku for no key update) l on l.sku = d.sku \
-       where s.sku = d.sku returning 1) \
-     select 1 / (case when (select count(*) from sold) = $7 and (select count(*) from moved) = $10 then 1 else 0 end)",
+       from gone as d \
+       join (select sku from inventory.stock where sku = any (array(select sku from gone)) order by sku for no key update) l \
+         on l.sku = d.sku \
+       where s.sku = d.sku and s.sku = any (array(select sku from gone)) returning 1) \
+     select 1 / (case when (select count(*) from closed) = $7 \
+                       and (select count(*) from moved) = (select count(*) from gone) then 1 else 0 end)",
 );
 
 /// Marks live reservations as sold and moves their stock, in a commit of its own; none, with nothing written, when one of
@@ -292,14 +286,12 @@ static SELL_ALL: Statement<SellAllColumns, (i32,)> = Statement::new(
 pub(crate) async fn sell_all(
     connection: &mut PgConnection,
     sales: Vec<(&StepKey, Closed)>,
-    moved: BTreeMap<&Sku, Level>,
     reply: Vec<u8>,
     now: DateTime<Utc>,
 ) -> Result<Option<()>, Trouble> {
+    let wanted = sales.len() as i64;
     let (sagas, steps, commits, hashes, reply, now) = sell_columns(sales, reply, now);
-    let (sold, wanted) = (sagas.len() as i64, moved.len() as i64);
-    let (stock, gone) = moved.into_iter().map(|(sku, by)| (sku.as_str().to_owned(), by.sold)).unzip();
-    let parameters = (sagas, steps, commits, hashes, reply, now, sold, stock, gone, wanted);
+    let parameters = (sagas, steps, commits, hashes, reply, now, wanted);
     Ok(quick::guarded(SELL_ALL.one(connection, parameters).await)?.map(drop))
 }
 

@@ -23,7 +23,10 @@ use super::{Sink, Unsent, mail};
 use crate::store::Due;
 
 /// Letters that come within this time are written together.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(100);
+
+/// So many at once cost no more than one.
+const WINDOW: usize = 1024;
 
 /// A folder of mailboxes. It is made when the first letter is written.
 pub(crate) struct Folder {
@@ -80,6 +83,10 @@ impl Folder {
 impl Sink for Folder {
     fn name(&self) -> &'static str {
         "folder"
+    }
+
+    fn window(&self) -> usize {
+        WINDOW
     }
 
     async fn send(&self, due: &Due) -> Result<(), Unsent> {

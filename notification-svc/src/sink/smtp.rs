@@ -20,6 +20,9 @@ use crate::{
     store::Due,
 };
 
+/// Connections at once: more are what mail servers take for abuse.
+const WINDOW: usize = 16;
+
 /// How long a server may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,10 @@ impl Smtp {
 impl Sink for Smtp {
     fn name(&self) -> &'static str {
         "smtp"
+    }
+
+    fn window(&self) -> usize {
+        WINDOW
     }
 
     async fn send(&self, due: &Due) -> Result<(), Unsent> {

@@ -2,10 +2,18 @@
 
 mod begin;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use chassis::seeded::{Bug, is};
-use futures_util::Stream;
+use futures_util::{
+    Stream,
+    future::{Either, select},
+};
 use prost::Message as _;
 use proto::{
     error,
@@ -56,19 +64,10 @@ impl Orders for OrdersDoor {
         let (headers, _, request) = request.into_parts();
         let checked = create::check(&headers, request)?;
         let doors = &self.0;
-        if let Some(key) = doors.known_key(&checked).await? {
-            return doors.replay(&checked, &key).await;
+        match doors.look_and_quote(&checked).await? {
+            Either::Left(replayed) => Ok(replayed),
+            Either::Right(quoted) => doors.start(checked, quoted).await,
         }
-        doors.admit(&checked).await?;
-        let quoted = match doors.quote(&checked).await? {
-            Ok(quoted) => quoted,
-            // One more look: the same request may have been accepted under an older price list meanwhile.
-            Err(violations) => match doors.known_key(&checked).await? {
-                Some(key) => return doors.replay(&checked, &key).await,
-                None => return Err(error::invalid_fields(violations)),
-            },
-        };
-        doors.start(checked, quoted).await
     }
 
     async fn get_order(&self, request: Request<GetOrderRequest>) -> Result<Response<Order>, Status> {
@@ -191,6 +190,28 @@ impl Doors {
     async fn known_key(&self, checked: &Checked) -> Result<Option<Key>, Status> {
         let Some(key) = &checked.key else { return Ok(None) };
         self.found.submit((checked.merchant.as_str().to_owned(), key.clone()), None).await.map_err(no_answer)
+    }
+
+    /// The answer to a request that was accepted before, or what a new order costs.
+    async fn look_and_quote(&self, checked: &Checked) -> Result<Either<Response<Order>, Quoted>, Status> {
+        // Both are asked at once, since a quote stores nothing; but a key that is known is answered without a catalog.
+        let (known, quote) = (pin!(self.known_key(checked)), pin!(self.quote(checked)));
+        let (known, quote) = match select(known, quote).await {
+            Either::Left((known, quote)) => (known, Either::Left(quote)),
+            Either::Right((quoted, known)) => (known.await, Either::Right(ready(quoted))),
+        };
+        if let Some(key) = known? {
+            return self.replay(checked, &key).await.map(Either::Left);
+        }
+        self.admit(checked).await?;
+        match quote.await? {
+            Ok(quoted) => Ok(Either::Right(quoted)),
+            // One more look: the same request may have been accepted under an older price list meanwhile.
+            Err(violations) => match self.known_key(checked).await? {
+                Some(key) => self.replay(checked, &key).await.map(Either::Left),
+                None => Err(error::invalid_fields(violations)),
+            },
+        }
     }
 
     /// A key that is known: the same order as it now is, or a refusal when it was used for something else.

@@ -1,10 +1,13 @@
 //! `amends.order.v1.Catalog`: quotes for the orchestrator; prices and documents for people.
 //!
-//! A quote reads what all its carts need in two statements and stores nothing.
+//! A quote reads what all its carts need in one statement and stores nothing.
 
 use std::time::Duration;
 
-use chassis::{clock, database::Trouble};
+use chassis::{
+    clock,
+    database::{Trouble, Warm},
+};
 use proto::{
     error,
     order::v1::{
@@ -31,6 +34,8 @@ const MAX_TITLE: usize = 200;
 #[derive(Clone)]
 pub(crate) struct Prices {
     pub(crate) pool: PgPool,
+    /// For quotes.
+    pub(crate) warm: Warm,
 }
 
 #[tonic::async_trait]
@@ -44,9 +49,8 @@ impl Catalog for Prices {
         let carts: Vec<_> = items.into_iter().map(wire::cart).collect();
         let wanted = carts.iter().flat_map(|(_, cart)| cart.wanted()).collect();
         let merchants = carts.iter().filter_map(|(_, cart)| cart.merchant()).collect();
-        let mut connection = self.connection().await?;
-        let prices = catalog::prices(&mut connection, wanted).await.map_err(trouble)?;
-        let rates = catalog::rates(&mut connection, merchants).await.map_err(trouble)?;
+        let mut connection = self.warm.connection().await.map_err(trouble)?;
+        let (prices, rates) = catalog::quote(&mut connection, wanted, merchants).await.map_err(trouble)?;
         drop(connection);
         let replies = carts.into_iter().map(|(key, cart)| wire::quote(key, cart.quote(&prices, &rates)));
         Ok(Response::new(QuoteResponse { replies: replies.collect() }))

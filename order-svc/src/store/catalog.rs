@@ -2,8 +2,6 @@
 //!
 //! Read next: `grpc::catalog`.
 
-use std::collections::HashMap;
-
 use chassis::{
     database::Trouble,
     sql::{Checked, Statement},
@@ -15,39 +13,41 @@ use types::{Currency, Money, PartyId, Sku};
 
 use crate::domain::quote::{Prices, Rates};
 
-pub(super) static STATEMENTS: [&dyn Checked; 4] = [&PRICES, &RATES, &LIST, &SET];
+pub(super) static STATEMENTS: [&dyn Checked; 3] = [&QUOTE, &LIST, &SET];
 
-type Keys = (Vec<String>, Vec<String>);
+type Keys = (Vec<String>, Vec<String>, Vec<String>);
 
-static PRICES: Statement<Keys, (String, String, i64)> = Statement::new(
-    "select p.sku, p.currency::text, p.unit_price_minor from unnest($1::text[], $2::text[]) as k (sku, currency) \
-     join orders.price p on p.sku = k.sku and p.currency = k.currency::char(3)",
+// One round trip for what every slice of quotes asks. A price has no rate, a rate no price.
+static QUOTE: Statement<Keys, (String, String, Option<i64>, Option<Decimal>)> = Statement::new(
+    "select p.sku, p.currency::text, p.unit_price_minor, null::numeric from unnest($1::text[], $2::text[]) as k (sku, currency) \
+     join orders.price p on p.sku = k.sku and p.currency = k.currency::char(3) \
+     union all \
+     select t.merchant_id, t.currency, null::bigint, t.rate from orders.tax_rate t where t.merchant_id = any ($3)",
 );
 
-/// The prices of all these, in one statement. What has none is left out.
-pub(crate) async fn prices(
+/// The prices of all these, and the tax rates of these merchants and of everybody. What has none is left out.
+pub(crate) async fn quote(
     connection: &mut PgConnection,
     mut wanted: Vec<(Sku, Currency)>,
-) -> Result<Prices, Trouble> {
+    merchants: Vec<PartyId>,
+) -> Result<(Prices, Rates), Trouble> {
     wanted.sort_unstable();
     wanted.dedup();
     let (skus, currencies) =
         wanted.into_iter().map(|(sku, currency)| (sku.into_string(), currency.to_string())).unzip();
-    let rows = PRICES.all(connection, (skus, currencies)).await?;
-    rows.into_iter().map(|(name, code, minor)| Ok(((sku(&name)?, currency(&code)?), minor))).collect()
-}
-
-static RATES: Statement<(Vec<String>,), (String, String, Decimal)> =
-    Statement::new("select merchant_id, currency, rate from orders.tax_rate where merchant_id = any ($1)");
-
-/// The tax rates of these merchants and of everybody.
-pub(crate) async fn rates(connection: &mut PgConnection, merchants: Vec<PartyId>) -> Result<Rates, Trouble> {
     let everybody = String::new();
     let mut merchants: Vec<_> = merchants.into_iter().map(PartyId::into_string).chain([everybody]).collect();
     merchants.sort_unstable();
     merchants.dedup();
-    let rows = RATES.all(connection, (merchants,)).await?;
-    Ok(rows.into_iter().map(|(merchant, code, rate)| ((merchant, code), rate)).collect::<HashMap<_, _>>())
+    let (mut prices, mut rates) = (Prices::new(), Rates::new());
+    for (name, code, minor, rate) in QUOTE.all(connection, (skus, currencies, merchants)).await? {
+        if let Some(minor) = minor {
+            prices.insert((sku(&name)?, currency(&code)?), minor);
+        } else if let Some(rate) = rate {
+            rates.insert((name, code), rate);
+        }
+    }
+    Ok((prices, rates))
 }
 
 /// A price, as people see it.
