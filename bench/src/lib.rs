@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod load;
 mod meter;
 pub mod mix;
+pub mod ordeal;
 pub mod page;
 pub mod plan;
 pub mod pure;

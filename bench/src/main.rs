@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use bench::{
     load::{Load, Pace},
     mix::{Mix, Spread},
-    page, plan, subject, table,
+    ordeal, page, plan, subject, table,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -50,11 +50,67 @@ enum Command {
         #[arg(long)]
         statements: bool,
     },
+    /// The ledger is away until many orders wait for it, and comes back
+    Outage {
+        /// How many wait
+        #[arg(long, default_value_t = 100_000, value_name = "N")]
+        orders: usize,
+        #[command(flatten)]
+        what: What,
+    },
+    /// It is killed with many sagas in hand, and started again
+    TakeOver {
+        /// How many
+        #[arg(long, default_value_t = 10_000, value_name = "N")]
+        orders: usize,
+        #[command(flatten)]
+        what: What,
+    },
+    /// What serves already: a stack (`cargo xtask stack -- --measured`) whose addresses are in the environment. Its CPU is
+    /// whatever the machine does beside the load
+    There {
+        #[command(flatten)]
+        one: One,
+        /// Orchestrators, separated by commas
+        #[arg(long, env = "AMENDS_SERVER", value_name = "URL", value_delimiter = ',')]
+        server: Vec<String>,
+        /// order-svc
+        #[arg(long, env = "AMENDS_ORDER_URL", value_name = "URL")]
+        order: String,
+        /// inventory-svc
+        #[arg(long, env = "AMENDS_INVENTORY_URL", value_name = "URL")]
+        inventory: String,
+        /// A database of its server
+        #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+        postgres: String,
+    },
     /// The hand-written baseline alone
     Baseline {
         #[command(flatten)]
         one: One,
     },
+}
+
+#[derive(Debug, Args)]
+struct What {
+    /// The program [default: `amends` beside this one]
+    #[arg(long, value_name = "FILE")]
+    amends: Option<PathBuf>,
+    /// Where the figures go, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Flags for `amends up`, behind `--`
+    #[arg(last = true)]
+    flags: Vec<String>,
+}
+
+impl What {
+    fn write(&self, figures: &impl serde::Serialize) -> anyhow::Result<()> {
+        if let Some(file) = &self.json {
+            std::fs::write(file, serde_json::to_string_pretty(figures)?)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -80,15 +136,8 @@ struct One {
     /// Draws the orders
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// The program [default: `amends` beside this one]
-    #[arg(long, value_name = "FILE")]
-    amends: Option<PathBuf>,
-    /// Where the figures go, as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Flags for `amends up`, behind `--`
-    #[arg(last = true)]
-    flags: Vec<String>,
+    #[command(flatten)]
+    what: What,
 }
 
 impl One {
@@ -104,13 +153,6 @@ impl One {
             time: Duration::from_secs_f64(self.seconds),
             seed: self.seed,
         })
-    }
-
-    fn write(&self, figures: &impl serde::Serialize) -> anyhow::Result<()> {
-        if let Some(file) = &self.json {
-            std::fs::write(file, serde_json::to_string_pretty(figures)?)?;
-        }
-        Ok(())
     }
 }
 
@@ -131,8 +173,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Compare { one, times, baseline_in_flight, page } => {
-            let (program, load) = (subject::program(one.amends.clone())?, one.load()?);
-            let plan = table::Plan { program: &program, flags: &one.flags, times, load, baseline_in_flight };
+            let (program, load) = (subject::program(one.what.amends.clone())?, one.load()?);
+            let plan =
+                table::Plan { program: &program, flags: &one.what.flags, times, load, baseline_in_flight };
             let table = table::measure(plan, |line| eprintln!("{line}")).await?;
             println!("{}", table.comparison.machine);
             table.rows.iter().for_each(|row| println!("{row}"));
@@ -140,11 +183,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             if let Some(page) = page {
                 std::fs::write(page, page::of(&table))?;
             }
-            one.write(&table)
+            one.what.write(&table)
         }
         Command::Embedded { one, statements } => {
-            let program = subject::program(one.amends.clone())?;
-            let figures = plan::embedded(&program, one.load()?, &one.flags, statements).await?;
+            let program = subject::program(one.what.amends.clone())?;
+            let figures = plan::embedded(&program, one.load()?, &one.what.flags, statements).await?;
             println!("{}\n{}", figures.server, figures.line());
             for statement in &figures.statements {
                 println!(
@@ -152,12 +195,31 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                     statement.microseconds, statement.calls, statement.wal_bytes, statement.sql
                 );
             }
-            one.write(&figures)
+            one.what.write(&figures)
+        }
+        Command::There { one, server, order, inventory, postgres } => {
+            let program = subject::program(one.what.amends.clone())?;
+            let place = plan::There { servers: server, services: (order, inventory), postgres };
+            let figures = plan::there(&program, &place, one.load()?).await?;
+            println!("{}\n{}", figures.server, figures.line());
+            one.what.write(&figures)
+        }
+        Command::Outage { orders, what } => {
+            let program = subject::program(what.amends.clone())?;
+            let outage = ordeal::outage(&program, orders, &what.flags, |line| eprintln!("{line}")).await?;
+            println!("{}", outage.line());
+            what.write(&outage)
+        }
+        Command::TakeOver { orders, what } => {
+            let program = subject::program(what.amends.clone())?;
+            let taken = ordeal::take_over(&program, orders, &what.flags, |line| eprintln!("{line}")).await?;
+            println!("{}", taken.line());
+            what.write(&taken)
         }
         Command::Baseline { one } => {
-            let figures = plan::baseline(&subject::program(one.amends.clone())?, one.load()?).await?;
+            let figures = plan::baseline(&subject::program(one.what.amends.clone())?, one.load()?).await?;
             println!("{}\n{}", figures.server, figures.line());
-            one.write(&figures)
+            one.what.write(&figures)
         }
     }
 }

@@ -13,8 +13,9 @@ use crate::store::{self, Counters};
 pub(crate) struct Pids {
     /// The subject's process; with the baseline there is none but ours.
     pub(crate) subject: Option<u32>,
-    /// The postmaster; its children count with it.
-    pub(crate) postmaster: u32,
+    /// The postmaster; its children count with it. Where it is not ours to see, whatever the machine does beside us is the
+    /// subject's.
+    pub(crate) postmaster: Option<u32>,
 }
 
 /// Per order.
@@ -63,10 +64,15 @@ impl Meter {
         let mut connection = PgConnection::connect(&self.url).await.context("the meter's connection")?;
         let counters = store::counters(&mut connection).await.context("Postgres' counters")?;
         connection.close().await?;
-        let tree = tree(self.pids.postmaster)?;
+        let load_us = cpu_us(std::process::id()).unwrap_or_default();
+        let Some(postmaster) = self.pids.postmaster else {
+            let subject_us = machine_us().unwrap_or_default().saturating_sub(load_us);
+            return Ok(Reading { counters, load_us, subject_us, postgres_us: 0 });
+        };
+        let tree = tree(postmaster)?;
         Ok(Reading {
             counters,
-            load_us: cpu_us(std::process::id()).unwrap_or_default(),
+            load_us,
             subject_us: self.pids.subject.and_then(cpu_us).unwrap_or_default(),
             // A backend that ended is counted with its parent.
             postgres_us: tree.into_iter().filter_map(cpu_us).sum(),
@@ -101,7 +107,17 @@ fn cpu_us(pid: u32) -> Option<u64> {
     Some(ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
-fn resident_mib(pid: u32) -> Option<f64> {
+/// What all cores have worked, for anybody.
+fn machine_us() -> Option<u64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> =
+        text.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq: proc(5).
+    let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|&at| fields.get(at)).sum();
+    Some(busy * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))
+}
+
+pub(crate) fn resident_mib(pid: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some((pages * rustix::param::page_size() as u64) as f64 / (1024.0 * 1024.0))
@@ -144,6 +160,7 @@ mod tests {
         let spent = cpu_us(std::process::id()).unwrap() - before;
         assert!(spent >= 20_000, "{spent} µs for {sum} additions");
         assert!(resident_mib(std::process::id()).unwrap() > 0.5);
+        assert!(machine_us().unwrap() >= cpu_us(std::process::id()).unwrap());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 
 /// Flags for `amends up` that leave nothing but the machine to limit it: the provider answers at once, as the baseline's
 /// does.
-const UNLIMITED: [&str; 6] =
+pub(crate) const UNLIMITED: [&str; 6] =
     ["--merchant-orders-per-second", "0", "--max-in-flight", "200000", "--simulator-latency", "0s"];
 
 /// One run of Amends, embedded.
@@ -49,6 +49,33 @@ async fn measure_embedded(subject: &Embedded, load: Load, counting: bool) -> any
     subject::furnish(&callee, &callee).await?;
     subject::greet(&doors).await?;
     measure(Arc::new(doors), &subject.postgres, subject.pids()?, load, counting).await
+}
+
+/// Something that serves already, such as `cargo xtask stack -- --measured`.
+#[derive(Debug)]
+pub struct There {
+    /// Orchestrators.
+    pub servers: Vec<String>,
+    /// order-svc and inventory-svc.
+    pub services: (String, String),
+    /// Any database of its server.
+    pub postgres: String,
+}
+
+/// One run of what serves there. The auditor looks where the environment says.
+///
+/// # Errors
+/// As [`embedded`].
+pub async fn there(program: &Path, place: &There, load: Load) -> anyhow::Result<Figures> {
+    let doors = Doors::at(&place.servers)?;
+    let callee = |url: &str| chassis::grpc::remote(url).with_context(|| format!("`{url}` is not an address"));
+    subject::furnish(&callee(&place.services.0)?, &callee(&place.services.1)?).await?;
+    subject::greet(&doors).await?;
+    let figures = measure(Arc::new(doors), &place.postgres, Pids::default(), load, false).await;
+    let audit = subject::audit(program, None).await?;
+    let figures = figures?;
+    ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());
+    Ok(figures)
 }
 
 /// One run of the baseline, on a Postgres as `amends up` makes it.

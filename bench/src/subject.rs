@@ -16,7 +16,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use proto::{
     inventory::v1::{RestockRequest, inventory_client::InventoryClient},
     money::Money,
-    order::v1::{SetPriceRequest, catalog_client::CatalogClient, orders_client::OrdersClient},
+    order::v1::{
+        CreateOrderRequest, SetPriceRequest, catalog_client::CatalogClient, orders_client::OrdersClient,
+    },
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -67,6 +69,18 @@ impl Doors {
     fn callee(&self) -> Callee {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
         self.callees[at % self.callees.len()].clone()
+    }
+}
+
+impl Doors {
+    /// An order for whose end nobody waits.
+    ///
+    /// # Errors
+    /// When it is not accepted.
+    pub async fn accept(&self, order: Drawn) -> anyhow::Result<()> {
+        let request = order.request(chassis::clock::new_uuid().to_string());
+        OrdersClient::new(self.callee()).create_order(CreateOrderRequest { wait: None, ..request }).await?;
+        Ok(())
     }
 }
 
@@ -180,7 +194,7 @@ impl Embedded {
         let postmaster = text.lines().next().and_then(|line| line.trim().parse().ok());
         Ok(crate::meter::Pids {
             subject: self.child.id(),
-            postmaster: postmaster.context("postmaster.pid names no process")?,
+            postmaster: Some(postmaster.context("postmaster.pid names no process")?),
         })
     }
 
@@ -189,20 +203,16 @@ impl Embedded {
     /// # Errors
     /// When it cannot look.
     pub async fn audit(&self) -> anyhow::Result<Option<String>> {
-        // What was on its way when the load ended may still be: it is judged by what it says in the end.
-        let mut said = String::new();
-        for _ in 0..20 {
-            let mut audit = Command::new(&self.program);
-            audit.args(["audit", "--quiescent", "--data-dir"]).arg(self.data.path().join("data"));
-            let output = audit.stdin(Stdio::null()).output().await?;
-            match output.status.code() {
-                Some(0) => return Ok(None),
-                Some(1) => said = String::from_utf8_lossy(&output.stdout).into_owned(),
-                _ => bail!("amends audit: {}", String::from_utf8_lossy(&output.stderr)),
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        Ok(Some(said))
+        audit(&self.program, Some(&self.data.path().join("data"))).await
+    }
+
+    /// `kill -9`; its Postgres lives on. Its data goes with what is returned.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(mut self) -> anyhow::Result<tempfile::TempDir> {
+        self.child.kill().await?;
+        Ok(self.data)
     }
 
     /// Stops it. Its data goes with what is returned.
@@ -220,6 +230,30 @@ impl Embedded {
         ensure!(status.success(), "amends up ended with {status}");
         Ok(self.data)
     }
+}
+
+/// The auditor's report on a data folder, or on the databases that the environment names: none when it found nothing.
+///
+/// # Errors
+/// When it cannot look.
+pub async fn audit(program: &Path, data: Option<&Path>) -> anyhow::Result<Option<String>> {
+    // What was on its way when the load ended may still be: it is judged by what it says in the end.
+    let mut said = String::new();
+    for _ in 0..20 {
+        let mut audit = Command::new(program);
+        audit.args(["audit", "--quiescent"]);
+        if let Some(data) = data {
+            audit.arg("--data-dir").arg(data);
+        }
+        let output = audit.stdin(Stdio::null()).output().await?;
+        match output.status.code() {
+            Some(0) => return Ok(None),
+            Some(1) => said = String::from_utf8_lossy(&output.stdout).into_owned(),
+            _ => bail!("amends audit: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(Some(said))
 }
 
 /// Its Postgres may run as another user.

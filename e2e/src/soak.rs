@@ -75,6 +75,7 @@ pub struct Plan {
 /// # Panics
 /// When the stack does not start, or one key is answered with two orders.
 pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Report {
+    std::sync::LazyLock::force(&report::REVISION);
     let site = Arc::new(Site::start(ORCHESTRATORS, &QUICK, &plan.logs).await);
     let line = Line::to(site.doors());
     prepare(&line).await;

@@ -1,6 +1,6 @@
 //! What a run says for itself: what was done, what was measured against what was promised, and the auditor's word.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -450,23 +450,19 @@ fn points(measured: &Measured) -> Vec<Point> {
         .collect()
 }
 
+/// What is run, as git names it when first asked: at the beginning, since somebody may commit while it runs.
+pub(super) static REVISION: LazyLock<String> = LazyLock::new(|| {
+    let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok();
+    let said = output.filter(|output| output.status.success());
+    said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+});
+
 async fn versions(site: &Site, connection: &mut PgConnection) -> BTreeMap<&'static str, String> {
-    let git = |words: &[&str]| {
-        let output = std::process::Command::new("git").args(words).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
     let rabbit = site.broker.lock().await.evaluate("rabbit_misc:version().").await;
     let redis = redis_version(&site.redis.lock().await.url()).await;
     let unknown = || "unknown".to_owned();
     BTreeMap::from([
-        (
-            "amends",
-            format!(
-                "{} {}",
-                env!("CARGO_PKG_VERSION"),
-                git(&["rev-parse", "--short", "HEAD"]).unwrap_or_default()
-            ),
-        ),
+        ("amends", format!("{} {}", env!("CARGO_PKG_VERSION"), *REVISION)),
         ("Postgres", probes::version(connection).await.unwrap_or_else(|_| unknown())),
         (
             "RabbitMQ",

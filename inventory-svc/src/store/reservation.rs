@@ -262,7 +262,8 @@ fn sell_columns(mut sales: Vec<(&StepKey, Closed)>, reply: Vec<u8>, now: DateTim
 
 type SellAllColumns = (Vec<Uuid>, Vec<String>, Vec<String>, Vec<Vec<u8>>, Vec<u8>, DateTime<Utc>, i64);
 
-// What they take with them is in the rows themselves.
+// What they take with them is in the rows themselves. Stock is locked in its order, and then found by its key: what a
+// planner takes for few rows it would compare each with each.
 static SELL_ALL: Statement<SellAllColumns, (i32,)> = Statement::new(
     "with closed as (update inventory.reservation r set commit_step = c.commit_step, commit_outcome = 'DONE', \
          commit_hash = c.hash, commit_reply = $5, update_time = $6 \
@@ -271,12 +272,10 @@ static SELL_ALL: Statement<SellAllColumns, (i32,)> = Statement::new(
          and r.back_outcome is null and r.commit_outcome is null returning r.skus, r.quantities), \
      gone as materialized (select l.sku, sum(l.quantity)::bigint as quantity \
        from closed, unnest(closed.skus, closed.quantities) as l (sku, quantity) group by l.sku), \
-     moved as (update inventory.stock s set reserved = s.reserved - d.quantity, sold = s.sold + d.quantity, \
-         version = s.version + 1, update_time = $6 \
-       from gone as d \
-       join (select sku from inventory.stock where sku = any (array(select sku from gone)) order by sku for no key update) l \
-         on l.sku = d.sku \
-       where s.sku = d.sku and s.sku = any (array(select sku from gone)) returning 1) \
+     held as materialized (select s.sku, gone.quantity from gone join inventory.stock s on s.sku = gone.sku \
+       order by s.sku for no key update of s), \
+     moved as (update inventory.stock s set reserved = s.reserved - held.quantity, sold = s.sold + held.quantity, \
+         version = s.version + 1, update_time = $6 from held where s.sku = held.sku returning 1) \
      select 1 / (case when (select count(*) from closed) = $7 \
                        and (select count(*) from moved) = (select count(*) from gone) then 1 else 0 end)",
 );

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chassis::{
     clock,
     database::{Trouble, Warm},
+    slots::slot,
 };
 use proto::{
     error,
@@ -49,9 +50,11 @@ impl Catalog for Prices {
         let carts: Vec<_> = items.into_iter().map(wire::cart).collect();
         let wanted = carts.iter().flat_map(|(_, cart)| cart.wanted()).collect();
         let merchants = carts.iter().filter_map(|(_, cart)| cart.merchant()).collect();
+        // Whoever asks has the next slice grow meanwhile.
+        let place = slot().await;
         let mut connection = self.warm.connection().await.map_err(trouble)?;
         let (prices, rates) = catalog::quote(&mut connection, wanted, merchants).await.map_err(trouble)?;
-        drop(connection);
+        drop((connection, place));
         let replies = carts.into_iter().map(|(key, cart)| wire::quote(key, cart.quote(&prices, &rates)));
         Ok(Response::new(QuoteResponse { replies: replies.collect() }))
     }

@@ -23,7 +23,18 @@ pub(crate) struct Stack {
     /// Leave the store empty, without the demo catalogue
     #[arg(long)]
     no_demo: bool,
+    /// For `bench there`: no traces, no limits, and a provider that answers at once
+    #[arg(long)]
+    measured: bool,
 }
+
+/// What leaves nothing but the machine to limit it.
+const UNLIMITED: [(&str, &str); 4] = [
+    ("AMENDS_LOG", "warn"),
+    ("AMENDS_MERCHANT_ORDERS_PER_SECOND", "0"),
+    ("AMENDS_MAX_IN_FLIGHT", "200000"),
+    ("AMENDS_SIMULATOR_LATENCY", "0s"),
+];
 
 impl Stack {
     pub(crate) async fn run(self) -> ExitCode {
@@ -62,7 +73,10 @@ impl Stack {
             orchestrators: self.orchestrators.max(1),
             ports: Ports::Documented,
             tail: true,
-            environment: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), collector.endpoint())],
+            environment: match self.measured {
+                true => UNLIMITED.map(|(name, value)| (name.into(), value.into())).to_vec(),
+                false => vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), collector.endpoint())],
+            },
             folder: e2e::process::folder("stack"),
         };
         let stack = e2e::stack::Stack::start(options).await;

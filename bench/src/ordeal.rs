@@ -1,0 +1,234 @@
+//! What an outage and a death cost: sagas that wait by the thousands, and how soon they go on.
+//!
+//! The participant that is away is the ledger, whose database takes none of its connections: money was charged already,
+//! so nothing may be given up. Each ordeal ends with the auditor, as every run does.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use sqlx::{Connection as _, PgConnection};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    load::{self, Load, Pace},
+    meter,
+    mix::{Draw, Mix, Spread},
+    plan::UNLIMITED,
+    store::ordeal as store,
+    subject::{self, Doors, Embedded},
+};
+
+/// For as long as it takes, no order is given up.
+const PATIENT: [&str; 2] = ["--order-deadline", "2h"];
+
+/// Orders that arrive while the others catch up, per second, and those before with which they are compared.
+const FRESH: f64 = 50.0;
+
+/// Orders in creation at once.
+const CREATING: usize = 256;
+
+/// Nothing takes longer.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// What an outage came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outage {
+    /// That waited.
+    pub orders: usize,
+    /// Accepted, while it was away.
+    pub created_per_second: f64,
+    /// Resident memory of the process while all of them waited.
+    pub waiting_mib: f64,
+    /// From the return until the last of them was at its end.
+    pub caught_up_s: f64,
+    pub caught_up_per_second: f64,
+    /// p99 of orders at 50/s, before the outage and while the others caught up, milliseconds.
+    pub usual_p99_ms: f64,
+    pub fresh_p99_ms: f64,
+}
+
+impl Outage {
+    /// For people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self {
+            orders,
+            created_per_second,
+            waiting_mib,
+            caught_up_s,
+            caught_up_per_second,
+            usual_p99_ms,
+            fresh_p99_ms,
+        } = self;
+        format!(
+            "{orders} waited: accepted at {created_per_second:.0}/s, {waiting_mib:.0} MiB while they waited, caught up in \
+             {caught_up_s:.1} s ({caught_up_per_second:.0}/s), fresh orders' p99 {fresh_p99_ms:.0} ms ({usual_p99_ms:.0} ms before)"
+        )
+    }
+}
+
+/// The ledger is away until so many orders wait for it, and comes back.
+///
+/// # Errors
+/// When it cannot be run, or is void: a violation, an order that did not complete.
+pub async fn outage(
+    program: &Path,
+    orders: usize,
+    flags: &[String],
+    say: impl Fn(&str),
+) -> anyhow::Result<Outage> {
+    let subject = Embedded::start(program, &all(flags)).await?;
+    let doors = Arc::new(opened(&subject).await?);
+    let before = load::put(Arc::clone(&doors), fresh(Duration::from_secs(8)), async || (), async || ()).await;
+    let mut connection = PgConnection::connect(&subject.postgres).await?;
+    store::analyze(&mut connection).await?;
+    store::shut(&mut connection).await?;
+    say(&format!("the ledger is away; {orders} orders come"));
+    let created_per_second = create(&doors, orders).await?;
+    // Until those that were on their way have come as far as they can.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let waiting = store::open_sagas(&mut connection).await?;
+    ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} wait");
+    let waiting_mib = subject.pids()?.subject.and_then(meter::resident_mib).unwrap_or_default();
+    say(&format!("{waiting} wait, with {waiting_mib:.0} MiB; the ledger comes back"));
+    store::open(&mut connection).await?;
+    let began = Instant::now();
+    // About as long as it will take, at some 2,500 a second.
+    let time = Duration::from_secs_f64((orders as f64 / 2_500.0).max(5.0));
+    let beside = tokio::join!(
+        load::put(Arc::clone(&doors), fresh(time), async || (), async || ()),
+        until_all_ended(&subject.postgres, began),
+    );
+    let (meanwhile, caught_up_s) = (beside.0, beside.1?);
+    ensure!(meanwhile.wrong == 0, "the run is void: {}", meanwhile.first_wrong.unwrap_or_default());
+    let unsold = store::not_completed(&mut connection).await?;
+    ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
+    end(subject).await?;
+    let p99 = |of: &load::Measured| of.latency.value_at_quantile(0.99) as f64 / 1000.0;
+    Ok(Outage {
+        orders,
+        created_per_second,
+        waiting_mib,
+        caught_up_s,
+        caught_up_per_second: orders as f64 / caught_up_s,
+        usual_p99_ms: p99(&before),
+        fresh_p99_ms: p99(&meanwhile),
+    })
+}
+
+/// What a death with many sagas in hand came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct TakeOver {
+    /// In hand when it died.
+    pub orders: usize,
+    /// From its start until the next one said that it was ready.
+    pub ready_s: f64,
+    /// From then until it had the first and the last of them in hand: until the lease of the dead has ended, and after.
+    pub first_s: f64,
+    pub last_s: f64,
+    /// From its start until all were at their end.
+    pub ended_s: f64,
+}
+
+impl TakeOver {
+    /// For people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { orders, ready_s, first_s, last_s, ended_s } = self;
+        format!(
+            "{orders} in hand at its death: the next one ready in {ready_s:.2} s, the first taken over {first_s:.2} s after \
+             its start and the last {:.2} s later, all at their end after {ended_s:.1} s",
+            last_s - first_s
+        )
+    }
+}
+
+/// It is killed with so many sagas in hand, and started again.
+///
+/// # Errors
+/// As [`outage`].
+pub async fn take_over(
+    program: &Path,
+    orders: usize,
+    flags: &[String],
+    say: impl Fn(&str),
+) -> anyhow::Result<TakeOver> {
+    let subject = Embedded::start(program, &all(flags)).await?;
+    let doors = opened(&subject).await?;
+    let mut connection = PgConnection::connect(&subject.postgres).await?;
+    store::shut(&mut connection).await?;
+    create(&Arc::new(doors), orders).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let data = subject.kill().await?;
+    say(&format!("killed with {orders} sagas in hand"));
+    store::open(&mut connection).await?;
+    let killed = store::now(&mut connection).await?;
+    let began = Instant::now();
+    let subject = Embedded::start_in(data, program, &all(flags)).await?;
+    let ready_s = began.elapsed().as_secs_f64();
+    let ended_s = until_all_ended(&subject.postgres, began).await?;
+    let (taken, first_s, last_s) = store::taken_over(&mut connection, killed).await?;
+    ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
+    let unsold = store::not_completed(&mut connection).await?;
+    ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
+    end(subject).await?;
+    Ok(TakeOver { orders, ready_s, first_s, last_s, ended_s })
+}
+
+fn all(flags: &[String]) -> Vec<String> {
+    UNLIMITED.iter().chain(&PATIENT).map(|&flag| flag.to_owned()).chain(flags.iter().cloned()).collect()
+}
+
+const fn fresh(time: Duration) -> Load {
+    let (mix, spread) = (Mix::Happy, Spread::Uniform);
+    Load { pace: Pace::Open(FRESH), mix, spread, warm_up: Duration::ZERO, time, seed: 7 }
+}
+
+async fn opened(subject: &Embedded) -> anyhow::Result<Doors> {
+    let doors = Doors::at(std::slice::from_ref(&subject.address))?;
+    let callee = chassis::grpc::remote(&format!("http://{}", subject.address))?;
+    subject::furnish(&callee, &callee).await?;
+    subject::greet(&doors).await?;
+    Ok(doors)
+}
+
+async fn end(subject: Embedded) -> anyhow::Result<()> {
+    let audit = subject.audit().await?;
+    subject.stop().await?;
+    ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());
+    Ok(())
+}
+
+/// Orders for whose end nobody waits; how many a second were accepted.
+async fn create(doors: &Arc<Doors>, orders: usize) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    let mut creating = JoinSet::new();
+    for n in 0..CREATING {
+        let doors = Arc::clone(doors);
+        let share = orders / CREATING + usize::from(n < orders % CREATING);
+        creating.spawn(async move {
+            let mut draw = Draw::new(Mix::Happy, Spread::Uniform, 1_000 + n as u64);
+            for _ in 0..share {
+                doors.accept(draw.order()).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = creating.join_next().await {
+        done??;
+    }
+    Ok(orders as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Seconds from `began` until no saga is open.
+async fn until_all_ended(postgres: &str, began: Instant) -> anyhow::Result<f64> {
+    let mut connection = PgConnection::connect(postgres).await?;
+    let wait = async {
+        while store::open_sagas(&mut connection).await? > 0 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(began.elapsed().as_secs_f64())
+    };
+    tokio::time::timeout(PATIENCE, wait).await.context("not all sagas ended within a quarter of an hour")?
+}
