@@ -100,7 +100,7 @@ impl Meter {
 }
 
 /// User and system time of a process and of its children that ended.
-fn cpu_us(pid: u32) -> Option<u64> {
+pub(crate) fn cpu_us(pid: u32) -> Option<u64> {
     let fields = stat(pid)?;
     // utime, stime, cutime, cstime: fields 14 to 17 of proc(5), here counted behind the name.
     let ticks: u64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();

@@ -40,7 +40,11 @@ pub struct Outage {
     pub created_per_second: f64,
     /// Resident memory of the process while all of them waited.
     pub waiting_mib: f64,
-    /// From the return until the last of them was at its end.
+    /// Of a core, that the process worked meanwhile.
+    pub waiting_cores: f64,
+    /// From the return until the first of them went on: until the breaker asked again.
+    pub went_on_s: f64,
+    /// From then until the last of them was at its end.
     pub caught_up_s: f64,
     pub caught_up_per_second: f64,
     /// p99 of orders at 50/s, before the outage and while the others caught up, milliseconds.
@@ -56,14 +60,17 @@ impl Outage {
             orders,
             created_per_second,
             waiting_mib,
+            waiting_cores,
+            went_on_s,
             caught_up_s,
             caught_up_per_second,
             usual_p99_ms,
             fresh_p99_ms,
         } = self;
         format!(
-            "{orders} waited: accepted at {created_per_second:.0}/s, {waiting_mib:.0} MiB while they waited, caught up in \
-             {caught_up_s:.1} s ({caught_up_per_second:.0}/s), fresh orders' p99 {fresh_p99_ms:.0} ms ({usual_p99_ms:.0} ms before)"
+            "{orders} waited: accepted at {created_per_second:.0}/s, {waiting_mib:.0} MiB and {waiting_cores:.2} of a core while \
+             they waited, went on {went_on_s:.1} s after the return, caught up in {caught_up_s:.1} s \
+             ({caught_up_per_second:.0}/s), fresh orders' p99 {fresh_p99_ms:.0} ms ({usual_p99_ms:.0} ms before)"
         )
     }
 }
@@ -88,11 +95,22 @@ pub async fn outage(
     let created_per_second = create(&doors, orders).await?;
     // Until those that were on their way have come as far as they can.
     tokio::time::sleep(Duration::from_secs(10)).await;
+    let pid = subject.pids()?.subject.context("it has ended")?;
+    let (worked, looked) = (meter::cpu_us(pid), Instant::now());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let worked = meter::cpu_us(pid).unwrap_or_default() - worked.unwrap_or_default();
+    let waiting_cores = worked as f64 / looked.elapsed().as_micros() as f64;
     let waiting = store::open_sagas(&mut connection).await?;
     ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} wait");
-    let waiting_mib = subject.pids()?.subject.and_then(meter::resident_mib).unwrap_or_default();
+    let waiting_mib = meter::resident_mib(pid).unwrap_or_default();
     say(&format!("{waiting} wait, with {waiting_mib:.0} MiB; the ledger comes back"));
     store::open(&mut connection).await?;
+    let returned = Instant::now();
+    while store::open_sagas(&mut connection).await? >= waiting {
+        ensure!(returned.elapsed() < PATIENCE, "nothing went on within a quarter of an hour");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let went_on_s = returned.elapsed().as_secs_f64();
     let began = Instant::now();
     // About as long as it will take, at some 2,500 a second.
     let time = Duration::from_secs_f64((orders as f64 / 2_500.0).max(5.0));
@@ -110,6 +128,8 @@ pub async fn outage(
         orders,
         created_per_second,
         waiting_mib,
+        waiting_cores,
+        went_on_s,
         caught_up_s,
         caught_up_per_second: orders as f64 / caught_up_s,
         usual_p99_ms: p99(&before),

@@ -108,7 +108,7 @@ pub struct Driver {
     hub: Hub,
     load: Arc<Load>,
     channels: Channels,
-    live: HashMap<SagaId, Live>,
+    live: HashMap<SagaId, Box<Live>>,
     /// Shards with their epochs, and whether their last owner died.
     shards: HashMap<i16, (i64, bool)>,
     draining: HashSet<i16>,
@@ -259,7 +259,7 @@ impl Driver {
         };
         let Ok(state) = State::start(&fresh.started.event, fresh.started.at) else { return };
         let live = Live::new(fresh.saga, fresh.shard, fresh.epoch, 1, kind, &fresh.started, state);
-        self.live.insert(fresh.saga, live);
+        self.live.insert(fresh.saga, Box::new(live));
         self.advance(fresh.saga);
     }
 
@@ -336,7 +336,7 @@ impl Driver {
         if resumes >= QUARANTINE {
             live.park("QUARANTINED", format!("{resumes} owners died with it in hand"), now());
         }
-        self.live.insert(saga, live);
+        self.live.insert(saga, Box::new(live));
         self.advance(saga);
         early.into_iter().for_each(|signal| self.take_signal(signal));
     }

@@ -5,6 +5,7 @@
 //! spends no attempt.
 
 mod client;
+mod line;
 pub mod outcome;
 mod window;
 
@@ -37,6 +38,7 @@ use types::SagaId;
 pub use self::outcome::CallOutcome;
 use self::{
     client::Client,
+    line::Line,
     outcome::classify_status,
     window::{Places, Window},
 };
@@ -89,6 +91,8 @@ pub struct Dispatch {
     pub time: Duration,
     /// Not the first.
     pub is_retry: bool,
+    /// Nobody has turned it away yet, nor failed.
+    pub is_fresh: bool,
     /// Ends with its outcome; none where there is no trace.
     pub span: Span,
     /// Since when it waits.
@@ -300,27 +304,24 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    async fn run(self, mut queue: mpsc::UnboundedReceiver<Dispatch>) {
+    async fn run(self, queue: mpsc::UnboundedReceiver<Dispatch>) {
+        let mut line = Line::new(queue);
         loop {
-            let first = tokio::select! {
+            let is_waited_in = tokio::select! {
                 biased;
                 () = self.stop.wanted() => return,
-                first = queue.recv() => first,
+                is_waited_in = line.is_waited_in() => is_waited_in,
             };
-            let Some(first) = first else { return };
+            if !is_waited_in {
+                return;
+            }
             // The place is taken before the queue is drained, so that what waits for a place grows the slice.
             let Ok(place) = Arc::clone(&self.exchanges).acquire_owned().await else { return };
             let free = tokio::select! {
                 () = self.stop.wanted() => return,
                 free = free(self.window.as_ref()) => free,
             };
-            let mut slice = vec![first];
-            while slice.len() < self.slice.min(free) {
-                match queue.try_recv() {
-                    Ok(more) => slice.push(more),
-                    Err(_) => break,
-                }
-            }
+            let mut slice = line.take(self.slice.min(free).max(1));
             if !self.budget.allows_retries() {
                 let (retries, fresh) = slice.into_iter().partition(|d| d.is_retry);
                 self.give_back(retries, "the retry budget is spent", Duration::from_secs(1));

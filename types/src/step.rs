@@ -1,15 +1,15 @@
 //! What a step is called, and the key under which a participant remembers it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{KeyError, SagaId};
 
-/// A step's name: 1 to 32 lower-case letters, digits and `_`, beginning with a letter.
+/// A step's name: 1 to 32 lower-case letters, digits and `_`, beginning with a letter. Clones share it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct StepName(String);
+pub struct StepName(Arc<str>);
 
 impl TryFrom<String> for StepName {
     type Error = KeyError;
@@ -21,7 +21,7 @@ impl TryFrom<String> for StepName {
 
 impl From<StepName> for String {
     fn from(name: StepName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
@@ -48,7 +48,7 @@ impl FromStr for StepName {
         let bad = text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_'));
         match bad {
             Some(found) => Err(KeyError::BadCharacter { found, allowed: ALLOWED }),
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(text.into())),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn look(&mut self, sagas: &HashMap<SagaId, Live>, waiting: usize, now: i64) {
+    pub(super) fn look(&mut self, sagas: &HashMap<SagaId, Box<Live>>, waiting: usize, now: i64) {
         if now < self.next {
             return;
         }

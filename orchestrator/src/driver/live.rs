@@ -44,7 +44,7 @@ pub(super) struct Live {
     messages: Vec<chassis::bus::Message>,
     signals: Vec<Uuid>,
     /// The commit that is in flight.
-    flight: Option<Flight>,
+    flight: Option<Box<Flight>>,
     /// What the projection shows, by the last commit or the one in flight.
     shown: Projection,
     /// The earliest `WaitUntil`.
@@ -252,11 +252,12 @@ impl Live {
             Ok(call) => {
                 let state = &mut self.state.steps[step];
                 let is_retry = state.called && attempts > 0;
+                let is_fresh = attempts == 0 && state.not_before == 0;
                 state.called = true;
                 state.calling = true;
                 let time = std::time::Duration::from_millis(u64::try_from(time).unwrap_or(1));
                 let queued = std::time::Instant::now();
-                Some(Dispatch { saga: self.saga, step, call, time, is_retry, span, queued })
+                Some(Dispatch { saga: self.saga, step, call, time, is_retry, is_fresh, span, queued })
             }
             Err(error) => {
                 self.park("UNREADABLE", error.to_string(), now);
@@ -427,7 +428,7 @@ impl Live {
         let trace = telemetry::below(&span, &self.trace);
         let messages = messages.into_iter().map(|m| m.with(header::TRACE, trace.as_str())).collect();
         let shown_at = changed.as_ref().and_then(|_| self.events.last()).map(|recorded| recorded.at);
-        self.flight = Some(Flight { commit, shown_at, decision, signals: signals.clone(), span });
+        self.flight = Some(Box::new(Flight { commit, shown_at, decision, signals: signals.clone(), span }));
         Some(Transition {
             saga: self.saga,
             shard: self.shard,
@@ -457,7 +458,8 @@ impl Live {
     /// The commit in flight is durable; the signals that it answered.
     pub(super) fn landed(&mut self) -> Vec<Uuid> {
         self.version += 1;
-        let Some(Flight { signals, span, shown_at, .. }) = self.flight.take() else { return Vec::new() };
+        let Some(flight) = self.flight.take() else { return Vec::new() };
+        let Flight { signals, span, shown_at, .. } = *flight;
         drop(span);
         self.shown_since = shown_at.map_or(self.shown_since, |at| (self.version, at));
         if let Phase::Ended(outcome) = self.state.phase
