@@ -10,6 +10,7 @@
 //! order was due, and what was not answered counts. Read next: `plan.rs`, then `load.rs`.
 
 pub mod baseline;
+pub mod growth;
 pub mod load;
 mod meter;
 pub mod mix;

@@ -4,6 +4,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use bench::{
+    growth,
     load::{Load, Pace},
     mix::{Mix, Spread},
     ordeal, page, plan, subject, table,
@@ -57,6 +58,14 @@ enum Command {
         orders: usize,
         #[command(flatten)]
         what: What,
+    },
+    /// The same load on empty tables and on full ones
+    Growth {
+        /// Finished orders to fill them with
+        #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+        orders: i64,
+        #[command(flatten)]
+        one: One,
     },
     /// It is killed with many sagas in hand, and started again
     TakeOver {
@@ -203,6 +212,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let figures = plan::there(&program, &place, one.load()?).await?;
             println!("{}\n{}", figures.server, figures.line());
             one.what.write(&figures)
+        }
+        Command::Growth { orders, one } => {
+            let program = subject::program(one.what.amends.clone())?;
+            let (load, flags) = (one.load()?, &one.what.flags);
+            let growth = growth::measure(&program, orders, load, flags, |line| eprintln!("{line}")).await?;
+            println!("{}", growth.line());
+            one.what.write(&growth)
         }
         Command::Outage { orders, what } => {
             let program = subject::program(what.amends.clone())?;

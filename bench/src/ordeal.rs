@@ -196,7 +196,7 @@ pub async fn take_over(
     Ok(TakeOver { orders, ready_s, first_s, last_s, ended_s })
 }
 
-fn all(flags: &[String]) -> Vec<String> {
+pub(crate) fn all(flags: &[String]) -> Vec<String> {
     UNLIMITED.iter().chain(&PATIENT).map(|&flag| flag.to_owned()).chain(flags.iter().cloned()).collect()
 }
 
@@ -205,7 +205,7 @@ const fn fresh(time: Duration) -> Load {
     Load { pace: Pace::Open(FRESH), mix, spread, warm_up: Duration::ZERO, time, seed: 7 }
 }
 
-async fn opened(subject: &Embedded) -> anyhow::Result<Doors> {
+pub(crate) async fn opened(subject: &Embedded) -> anyhow::Result<Doors> {
     let doors = Doors::at(std::slice::from_ref(&subject.address))?;
     let callee = chassis::grpc::remote(&format!("http://{}", subject.address))?;
     subject::furnish(&callee, &callee).await?;
@@ -213,7 +213,7 @@ async fn opened(subject: &Embedded) -> anyhow::Result<Doors> {
     Ok(doors)
 }
 
-async fn end(subject: Embedded) -> anyhow::Result<()> {
+pub(crate) async fn end(subject: Embedded) -> anyhow::Result<()> {
     let audit = subject.audit().await?;
     subject.stop().await?;
     ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());

@@ -32,6 +32,15 @@ pub(crate) async fn not_completed(connection: &mut PgConnection) -> sqlx::Result
         .await
 }
 
+pub(crate) async fn orders(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from orchestrator.saga where ended").fetch_one(connection).await
+}
+
+/// Bytes of the database.
+pub(crate) async fn size(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select pg_database_size(current_database())").fetch_one(connection).await
+}
+
 pub(crate) async fn now(connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await
 }
