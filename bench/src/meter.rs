@@ -27,7 +27,10 @@ pub struct Cost {
     pub subject_us: f64,
     /// Of Postgres, microseconds.
     pub postgres_us: f64,
+    /// Transactions, those that only read among them.
     pub commits: f64,
+    /// Those that wrote.
+    pub durable_commits: f64,
     pub rows_inserted: f64,
     pub rows_updated: f64,
     pub rows_deleted: f64,
@@ -89,6 +92,7 @@ impl Meter {
             subject_us: micros(before.subject_us, after.subject_us),
             postgres_us: micros(before.postgres_us, after.postgres_us),
             commits: each(was.commits, is.commits),
+            durable_commits: each(was.writes, is.writes),
             rows_inserted: each(was.inserted, is.inserted),
             rows_updated: each(was.updated, is.updated),
             rows_deleted: each(was.deleted, is.deleted),

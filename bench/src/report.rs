@@ -39,11 +39,18 @@ impl Figures {
     #[must_use]
     pub fn line(&self) -> String {
         let Cost {
-            load_us, subject_us, postgres_us, commits, rows_inserted, rows_updated, rows_deleted, ..
+            load_us,
+            subject_us,
+            postgres_us,
+            durable_commits,
+            rows_inserted,
+            rows_updated,
+            rows_deleted,
+            ..
         } = self.cost;
         format!(
             "{:>7.0}/s  p50 {:>6.1}  p99 {:>7.1}  p99.9 {:>7.1} ms  CPU/order: load {load_us:.0}, subject {subject_us:.0}, \
-             Postgres {postgres_us:.0} µs  commits {commits:.2}  rows +{rows_inserted:.1} ~{rows_updated:.1} -{rows_deleted:.1}{}{}",
+             Postgres {postgres_us:.0} µs  commits {durable_commits:.2}  rows +{rows_inserted:.1} ~{rows_updated:.1} -{rows_deleted:.1}{}{}",
             self.per_second,
             self.p50_ms,
             self.p99_ms,

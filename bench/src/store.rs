@@ -9,6 +9,8 @@ use sqlx::{PgConnection, Row as _};
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counters {
     pub(crate) commits: i64,
+    /// Transactions that wrote: only they take a number.
+    pub(crate) writes: i64,
     pub(crate) inserted: i64,
     pub(crate) updated: i64,
     pub(crate) deleted: i64,
@@ -21,7 +23,7 @@ pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Coun
     let row = sqlx::query(
         "select sum(d.xact_commit)::bigint, sum(d.tup_inserted)::bigint, sum(d.tup_updated)::bigint,
                 sum(d.tup_deleted)::bigint, (select wal_bytes::bigint from pg_stat_wal),
-                (select wal_records from pg_stat_wal)
+                (select wal_records from pg_stat_wal), pg_snapshot_xmax(pg_current_snapshot())::text::bigint
          from pg_stat_database d",
     )
     .fetch_one(connection)
@@ -33,6 +35,7 @@ pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Coun
         deleted: row.try_get(3)?,
         wal_bytes: row.try_get(4)?,
         wal_records: row.try_get(5)?,
+        writes: row.try_get(6)?,
     })
 }
 

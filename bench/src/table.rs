@@ -243,10 +243,10 @@ fn costs(at_512: Option<&Figures>, at_256: Option<&Figures>) -> Vec<Row> {
             verdict: Verdict::below(written, 22.0, 22.0),
         });
         rows.push(Row {
-            measure: "transactions for a happy order, 512 in flight",
+            measure: "durable commits for a happy order, 512",
             goal: "0.3",
-            measured: format!("{:.2}, reading ones counted", cost.commits),
-            verdict: Verdict::below(cost.commits, 0.3, 0.3),
+            measured: format!("{:.2} ({:.2} with what only reads)", cost.durable_commits, cost.commits),
+            verdict: Verdict::below(cost.durable_commits, 0.3, 0.3),
         });
         rows.push(Row {
             measure: "CPU, WAL, memory",
@@ -264,10 +264,13 @@ fn costs(at_512: Option<&Figures>, at_256: Option<&Figures>) -> Vec<Row> {
     }
     if let Some(figures) = at_256 {
         rows.push(Row {
-            measure: "transactions for a happy order, 256 in flight",
+            measure: "durable commits for a happy order, 256",
             goal: "0.6",
-            measured: format!("{:.2}, reading ones counted", figures.cost.commits),
-            verdict: Verdict::below(figures.cost.commits, 0.6, 0.6),
+            measured: format!(
+                "{:.2} ({:.2} with what only reads)",
+                figures.cost.durable_commits, figures.cost.commits
+            ),
+            verdict: Verdict::below(figures.cost.durable_commits, 0.6, 0.6),
         });
     }
     rows

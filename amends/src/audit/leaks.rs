@@ -21,8 +21,8 @@ use super::{
     tally::Tally,
 };
 
-/// Rows read at once.
-const PAGE: i64 = 500;
+/// Pages of a table read at once: some thousand rows.
+const PAGES: i64 = 32;
 /// A line of a log is looked at in pieces of this length.
 const PIECE: u64 = 1024 * 1024;
 
@@ -44,8 +44,12 @@ static TABLES: Statement<(), TableRow> = Statement::new(
      group by n.nspname, c.relname, c.oid order by 1, 2",
 );
 
+// Rows that come after the snapshot are not in it, so what is counted after its beginning is enough.
+static PAGES_OF: Statement<(String,), (i64,)> =
+    Statement::new("select pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint");
+
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&TABLES]
+    vec![&TABLES, &PAGES_OF]
 }
 
 /// Judges I11 over everything that is stored.
@@ -76,15 +80,16 @@ async fn look_at_all(
     for (schema, name, key, columns, are_bytes) in TABLES.all(connection, ()).await? {
         let table = Table { schema, name, key, columns, are_bytes };
         let query = table.query();
-        let mut last = "(0,0)".to_owned();
-        loop {
+        let (pages,) = PAGES_OF.one(connection, (table.full_name(),)).await?;
+        let mut from = 0;
+        while from < pages {
+            let to = from + PAGES;
             let rows = sqlx::query(AssertSqlSafe(query.clone()))
-                .bind(&last)
-                .bind(PAGE)
+                .bind(format!("({from},0)"))
+                .bind(format!("({to},0)"))
                 .fetch_all(&mut *connection)
                 .await?;
-            let Some(row) = rows.last() else { break };
-            last = row.try_get(0)?;
+            from = to;
             done += rows.len() as u64;
             tally.checked(I11, rows.len() as u64);
             (options.progress)(&Progress { what: "rows for secrets", done, of: 0 });
@@ -107,7 +112,8 @@ struct Table {
 }
 
 impl Table {
-    /// Rows behind a place on disk: where each is, its key, and every column as bytes.
+    /// Rows between two places on disk: where each is, its key, and every column as bytes. By the pages, since whoever asks
+    /// for the next so many rows in their order has all that follow sorted, each time.
     fn query(&self) -> String {
         let columns: String = self
             .columns
@@ -120,10 +126,13 @@ impl Table {
             .collect();
         let key = if self.key.is_empty() { "''" } else { &self.key };
         format!(
-            "select ctid::text, {key}{columns} from {}.{} where ctid > $1::tid order by ctid limit $2",
-            quoted(&self.schema),
-            quoted(&self.name)
+            "select ctid::text, {key}{columns} from {} where ctid >= $1::tid and ctid < $2::tid",
+            self.full_name()
         )
+    }
+
+    fn full_name(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 
     fn look(&self, row: &PgRow, watch: &Watch, tally: &mut Tally) -> sqlx::Result<()> {
