@@ -4,13 +4,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     load::{self, Load, Measured, Pace},
     ordeal,
     store::{self, ordeal as look},
-    subject::Embedded,
 };
 
 /// What it came to.
@@ -54,11 +52,7 @@ pub async fn measure(
     flags: &[String],
     say: impl Fn(&str),
 ) -> anyhow::Result<Growth> {
-    let subject = Embedded::start(program, &ordeal::all(flags)).await?;
-    let doors = Arc::new(ordeal::opened(&subject).await?);
-    let mut connection = PgConnection::connect(&subject.postgres).await?;
-    let undurable = store::undurable(&mut connection).await?;
-    ensure!(undurable.is_empty(), "no figure without durability: {}", undurable.join(", "));
+    let (subject, doors, mut connection) = ordeal::begin(program, flags).await?;
     let run = async |load: Load| -> anyhow::Result<Measured> {
         let measured = load::put(Arc::clone(&doors), load, async || (), async || ()).await;
         ensure!(measured.wrong == 0, "the run is void: {}", measured.first_wrong.clone().unwrap_or_default());
@@ -86,7 +80,7 @@ pub async fn measure(
     let disk_kb = (look::size(&mut connection).await? - size) as f64 / 1024.0 / (there - first).max(1) as f64;
     say(&format!("{there} orders; once more"));
     let full = run(Load { seed: seed + 1, ..load }).await?;
-    ordeal::end(subject).await?;
+    subject.end().await?;
     let of =
         |measured: &Measured| (measured.rate(), measured.latency.value_at_quantile(0.99) as f64 / 1000.0);
     Ok(Growth { orders: there, empty: of(&empty), full: of(&full), disk_kb })

@@ -20,7 +20,10 @@ use clap::{Args, Parser, Subcommand};
   cargo run --release -p bench -- embedded --in-flight 1 --seconds 10
   cargo run --release -p bench -- embedded --rate 500 --mix declined
   cargo run --release -p bench -- embedded --spread hot -- --lease 5s
-  cargo run --release -p bench -- embedded --statements"
+  cargo run --release -p bench -- embedded --statements
+  cargo run --release -p bench -- outage --orders 20000
+  cargo xtask stack -- --release --measured --no-demo        and, in another terminal:
+  . .amends/stack.env; cargo run --release -p bench -- there"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -208,6 +211,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::There { one, server, order, inventory, postgres } => {
             let program = subject::program(one.what.amends.clone())?;
+            anyhow::ensure!(one.what.flags.is_empty(), "it runs already: flags are for what is started here");
             let place = plan::There { servers: server, services: (order, inventory), postgres };
             let figures = plan::there(&program, &place, one.load()?).await?;
             println!("{}\n{}", figures.server, figures.line());

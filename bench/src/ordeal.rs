@@ -15,8 +15,8 @@ use crate::{
     meter,
     mix::{Draw, Mix, Spread},
     plan::UNLIMITED,
-    store::ordeal as store,
-    subject::{self, Doors, Embedded},
+    store::{ensure_durable, ordeal as store},
+    subject::{Doors, Embedded},
 };
 
 /// For as long as it takes, no order is given up.
@@ -85,10 +85,8 @@ pub async fn outage(
     flags: &[String],
     say: impl Fn(&str),
 ) -> anyhow::Result<Outage> {
-    let subject = Embedded::start(program, &all(flags)).await?;
-    let doors = Arc::new(opened(&subject).await?);
+    let (subject, doors, mut connection) = begin(program, flags).await?;
     let before = load::put(Arc::clone(&doors), fresh(Duration::from_secs(8)), async || (), async || ()).await;
-    let mut connection = PgConnection::connect(&subject.postgres).await?;
     store::analyze(&mut connection).await?;
     store::shut(&mut connection).await?;
     say(&format!("the ledger is away; {orders} orders come"));
@@ -119,10 +117,11 @@ pub async fn outage(
         until_all_ended(&subject.postgres, began),
     );
     let (meanwhile, caught_up_s) = (beside.0, beside.1?);
-    ensure!(meanwhile.wrong == 0, "the run is void: {}", meanwhile.first_wrong.unwrap_or_default());
-    let unsold = store::not_completed(&mut connection).await?;
-    ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
-    end(subject).await?;
+    for measured in [&before, &meanwhile] {
+        let why = measured.first_wrong.as_deref().unwrap_or_default();
+        ensure!(measured.wrong == 0, "the run is void: {why}");
+    }
+    end_sold(subject, connection).await?;
     let p99 = |of: &load::Measured| of.latency.value_at_quantile(0.99) as f64 / 1000.0;
     Ok(Outage {
         orders,
@@ -144,7 +143,7 @@ pub struct TakeOver {
     pub orders: usize,
     /// From its start until the next one said that it was ready.
     pub ready_s: f64,
-    /// From then until it had the first and the last of them in hand: until the lease of the dead has ended, and after.
+    /// From its start until it had the first and the last of them in hand. It waits for no lease: its data folder is its own.
     pub first_s: f64,
     pub last_s: f64,
     /// From its start until all were at their end.
@@ -174,11 +173,9 @@ pub async fn take_over(
     flags: &[String],
     say: impl Fn(&str),
 ) -> anyhow::Result<TakeOver> {
-    let subject = Embedded::start(program, &all(flags)).await?;
-    let doors = opened(&subject).await?;
-    let mut connection = PgConnection::connect(&subject.postgres).await?;
+    let (subject, doors, mut connection) = begin(program, flags).await?;
     store::shut(&mut connection).await?;
-    create(&Arc::new(doors), orders).await?;
+    create(&doors, orders).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let data = subject.kill().await?;
     say(&format!("killed with {orders} sagas in hand"));
@@ -190,13 +187,11 @@ pub async fn take_over(
     let ended_s = until_all_ended(&subject.postgres, began).await?;
     let (taken, first_s, last_s) = store::taken_over(&mut connection, killed).await?;
     ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
-    let unsold = store::not_completed(&mut connection).await?;
-    ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
-    end(subject).await?;
+    end_sold(subject, connection).await?;
     Ok(TakeOver { orders, ready_s, first_s, last_s, ended_s })
 }
 
-pub(crate) fn all(flags: &[String]) -> Vec<String> {
+fn all(flags: &[String]) -> Vec<String> {
     UNLIMITED.iter().chain(&PATIENT).map(|&flag| flag.to_owned()).chain(flags.iter().cloned()).collect()
 }
 
@@ -205,19 +200,23 @@ const fn fresh(time: Duration) -> Load {
     Load { pace: Pace::Open(FRESH), mix, spread, warm_up: Duration::ZERO, time, seed: 7 }
 }
 
-pub(crate) async fn opened(subject: &Embedded) -> anyhow::Result<Doors> {
-    let doors = Doors::at(std::slice::from_ref(&subject.address))?;
-    let callee = chassis::grpc::remote(&format!("http://{}", subject.address))?;
-    subject::furnish(&callee, &callee).await?;
-    subject::greet(&doors).await?;
-    Ok(doors)
+/// On an empty folder: the program, its doors, and its Postgres, which is durable.
+pub(crate) async fn begin(
+    program: &Path,
+    flags: &[String],
+) -> anyhow::Result<(Embedded, Arc<Doors>, PgConnection)> {
+    let subject = Embedded::start(program, &all(flags)).await?;
+    let doors = Arc::new(subject.doors().await?);
+    let mut connection = PgConnection::connect(&subject.postgres).await?;
+    ensure_durable(&mut connection).await?;
+    Ok((subject, doors, connection))
 }
 
-pub(crate) async fn end(subject: Embedded) -> anyhow::Result<()> {
-    let audit = subject.audit().await?;
-    subject.stop().await?;
-    ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());
-    Ok(())
+/// Every order was sold, and the auditor finds nothing.
+async fn end_sold(subject: Embedded, mut connection: PgConnection) -> anyhow::Result<()> {
+    let unsold = store::not_completed(&mut connection).await?;
+    ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
+    subject.end().await
 }
 
 /// Orders for whose end nobody waits; how many a second were accepted.

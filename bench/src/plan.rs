@@ -36,18 +36,14 @@ pub async fn embedded(
         false => Embedded::start(program, &flags).await?,
     };
     let figures = measure_embedded(&subject, load, counting).await;
-    let audit = subject.audit().await?;
-    subject.stop().await?;
+    let ended = subject.end().await;
     let figures = figures?;
-    ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());
+    ended?;
     Ok(figures)
 }
 
 async fn measure_embedded(subject: &Embedded, load: Load, counting: bool) -> anyhow::Result<Figures> {
-    let doors = Doors::at(std::slice::from_ref(&subject.address))?;
-    let callee = chassis::grpc::remote(&format!("http://{}", subject.address))?;
-    subject::furnish(&callee, &callee).await?;
-    subject::greet(&doors).await?;
+    let doors = subject.doors().await?;
     measure(Arc::new(doors), &subject.postgres, subject.pids()?, load, counting).await
 }
 
@@ -74,7 +70,7 @@ pub async fn there(program: &Path, place: &There, load: Load) -> anyhow::Result<
     let figures = measure(Arc::new(doors), &place.postgres, Pids::default(), load, false).await;
     let audit = subject::audit(program, None).await?;
     let figures = figures?;
-    ensure!(audit.is_none(), "the run is void, the auditor found:\n{}", audit.unwrap_or_default());
+    subject::ensure_clean(audit)?;
     Ok(figures)
 }
 
@@ -104,8 +100,7 @@ async fn measure<S: Subject>(
     counting: bool,
 ) -> anyhow::Result<Figures> {
     let mut connection = PgConnection::connect(postgres).await.context("its Postgres")?;
-    let undurable = store::undurable(&mut connection).await?;
-    ensure!(undurable.is_empty(), "no figure without durability: {}", undurable.join(", "));
+    store::ensure_durable(&mut connection).await?;
     let server = store::describe(&mut connection).await?;
     let meter = Meter::new(postgres, pids);
     let (mut before, mut after) = (None, None);

@@ -40,7 +40,7 @@ pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Coun
 }
 
 /// Settings without which a commit is no promise, and that are not as they must be: `name = value`.
-pub(crate) async fn undurable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+async fn undurable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
         "select name || ' = ' || setting from pg_settings
          where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting not in ('on', 'remote_apply')
@@ -51,6 +51,14 @@ pub(crate) async fn undurable(connection: &mut PgConnection) -> sqlx::Result<Vec
     )
     .fetch_all(connection)
     .await
+}
+
+/// # Errors
+/// When a commit of this server is no promise: there is no figure then.
+pub(crate) async fn ensure_durable(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let undurable = undurable(connection).await?;
+    anyhow::ensure!(undurable.is_empty(), "no figure without durability: {}", undurable.join(", "));
+    Ok(())
 }
 
 /// `version()`, in short, and the settings that matter for speed.

@@ -187,6 +187,18 @@ impl Embedded {
         Ok(Self { child, program: program.to_owned(), data, address, postgres })
     }
 
+    /// Its doors, with the goods of the benchmark on sale.
+    ///
+    /// # Errors
+    /// What it says.
+    pub async fn doors(&self) -> anyhow::Result<Doors> {
+        let doors = Doors::at(std::slice::from_ref(&self.address))?;
+        let callee = grpc::remote(&format!("http://{}", self.address))?;
+        furnish(&callee, &callee).await?;
+        greet(&doors).await?;
+        Ok(doors)
+    }
+
     /// Its process, and its postmaster.
     pub(crate) fn pids(&self) -> anyhow::Result<crate::meter::Pids> {
         let file = self.data.path().join("data/postgres/data/postmaster.pid");
@@ -204,6 +216,16 @@ impl Embedded {
     /// When it cannot look.
     pub async fn audit(&self) -> anyhow::Result<Option<String>> {
         audit(&self.program, Some(&self.data.path().join("data"))).await
+    }
+
+    /// Judges it, and stops it.
+    ///
+    /// # Errors
+    /// When the auditor found something, cannot look, or it does not stop.
+    pub async fn end(self) -> anyhow::Result<()> {
+        let audit = self.audit().await?;
+        self.stop().await?;
+        ensure_clean(audit)
     }
 
     /// `kill -9`; its Postgres lives on. Its data goes with what is returned.
@@ -232,6 +254,15 @@ impl Embedded {
     }
 }
 
+/// # Errors
+/// When the auditor found something: what was measured is void.
+pub(crate) fn ensure_clean(audit: Option<String>) -> anyhow::Result<()> {
+    match audit {
+        None => Ok(()),
+        Some(found) => bail!("the run is void, the auditor found:\n{}", found.trim_end()),
+    }
+}
+
 /// The auditor's report on a data folder, or on the databases that the environment names: none when it found nothing.
 ///
 /// # Errors
@@ -244,12 +275,17 @@ pub async fn audit(program: &Path, data: Option<&Path>) -> anyhow::Result<Option
         audit.args(["audit", "--quiescent"]);
         if let Some(data) = data {
             audit.arg("--data-dir").arg(data);
+            // A stack's, which the shell may still know, would be judged instead.
+            let of_others = |name: &str| name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL");
+            for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_others)) {
+                audit.env_remove(name);
+            }
         }
         let output = audit.stdin(Stdio::null()).output().await?;
         match output.status.code() {
             Some(0) => return Ok(None),
             Some(1) => said = String::from_utf8_lossy(&output.stdout).into_owned(),
-            _ => bail!("amends audit: {}", String::from_utf8_lossy(&output.stderr)),
+            _ => bail!("amends audit: {}", String::from_utf8_lossy(&output.stderr).trim_end()),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -330,7 +330,7 @@ impl Runner {
         let mut seen = HashSet::new();
         let messages: Vec<_> = messages.into_iter().filter(|m| seen.insert(m.id)).collect();
         if seeded::is(Bug::OutboxRowDeletedFirst) {
-            self.sent = messages.iter().map(|m| m.id).collect();
+            self.sent.extend(messages.iter().map(|m| m.id));
             self.delete_sent().await;
         }
         crash::point("before publish", self.outbox.source);
