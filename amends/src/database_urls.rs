@@ -4,7 +4,7 @@
 //! `cli/audit.rs` and `alone/auditor.rs`, which take them.
 
 use chassis::config::Secret;
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 
 use crate::{
     audit::{Room, Sources},
@@ -92,6 +92,66 @@ impl ReadFrom {
                 let missing: Vec<_> = missing.into_iter().map(|(_, flag)| flag).collect();
                 Err(Usage(format!("databases are missing: give {} as well", missing.join(", "))))
             }
+        }
+    }
+}
+
+/// Which of two places stands on the command line itself, whatever the environment holds.
+///
+/// It adds no argument. It must be the first field of its command: those that follow take their values away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Neither: what the environment says, or the default folder.
+    Nothing,
+    Folder,
+    Databases,
+    Both,
+}
+
+impl FromArgMatches for Named {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let on_the_line = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let folder = on_the_line("data_dir");
+        let databases =
+            matches.ids().map(clap::Id::as_str).any(|id| id.ends_with("database_url") && on_the_line(id));
+        Ok(match (folder, databases) {
+            (false, false) => Self::Nothing,
+            (true, false) => Self::Folder,
+            (false, true) => Self::Databases,
+            (true, true) => Self::Both,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Named {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
+}
+
+impl Named {
+    /// The databases to read, or none: then it is the folder.
+    ///
+    /// A folder on the command line goes before databases in the environment: whoever names one wants a verdict on it.
+    ///
+    /// # Errors
+    /// When the command line names both, or some databases and not all.
+    pub(crate) fn sources(self, databases: &ReadFrom) -> Result<Option<Sources>, Usage> {
+        match self {
+            Self::Both => Err(Usage(
+                "--data-dir names a folder and --…-database-url databases: give one of the two".into(),
+            )),
+            Self::Folder => Ok(None),
+            Self::Nothing | Self::Databases => databases.sources(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     audit::{self, Anchor, Listed, Options, Progress, Report, Sources},
     cluster::{self, Cluster},
     data_dir::{self, DataDir},
-    database_urls::ReadFrom,
+    database_urls::{Named, ReadFrom},
     host::{self, Usage},
     postgres::Place,
     provision,
@@ -50,6 +50,8 @@ Examples:
   amends audit --anchor 17:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 )]
 pub(crate) struct Audit {
+    #[command(flatten)]
+    named: Named,
     #[command(flatten)]
     place: Place,
     /// Nothing moves any more: judge everything, and call whatever is still open or unsent a violation
@@ -158,7 +160,7 @@ impl Audit {
     }
 
     async fn judge(&self) -> Result<Report, NoVerdict> {
-        match self.databases.sources()? {
+        match self.named.sources(&self.databases)? {
             Some(sources) => Ok(audit::run(&sources, &self.options()).await?),
             None => self.judge_folder().await,
         }

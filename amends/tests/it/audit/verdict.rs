@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::world::World;
-use crate::program::{Place, Server, binaries, run, stderr};
+use crate::program::{Place, Server, amends, binaries, run, stderr};
 
 #[tokio::test]
 async fn the_exit_code_is_the_verdict() {
@@ -28,6 +28,22 @@ async fn the_exit_code_is_the_verdict() {
     assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
     let unreadable = run(&["audit", "--database-url", "postgres://nobody@127.0.0.1:1/nothing"]);
     assert_eq!(unreadable.status.code(), Some(3), "{}", stderr(&unreadable));
+}
+
+#[test]
+fn a_folder_that_is_named_goes_before_databases_in_the_environment() {
+    let place = Place::new();
+    let folder = place.data_dir.to_str().unwrap();
+    let audit = |words: &[&str]| {
+        let mut command = amends(&[&["audit", "--data-dir", folder], words].concat());
+        command.env("AMENDS_LEDGER_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing").output().unwrap()
+    };
+    let named = audit(&[]);
+    assert_eq!(named.status.code(), Some(3), "{}", stderr(&named));
+    assert!(stderr(&named).contains("holds no store of Amends"), "{}", stderr(&named));
+    let both = audit(&["--database-url", "postgres://nobody@127.0.0.1:1/nothing"]);
+    assert_eq!(both.status.code(), Some(2), "{}", stderr(&both));
+    assert!(stderr(&both).contains("give one of the two"), "{}", stderr(&both));
 }
 
 #[test]
