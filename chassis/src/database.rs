@@ -258,8 +258,9 @@ const SOON: Duration = Duration::from_secs(4);
 /// [`Trouble::Away`] when there is none to be had: nothing was begun.
 pub async fn acquire(pool: &PgPool) -> Result<PoolConnection<Postgres>, Trouble> {
     let late = |_| Trouble::Away(format!("no connection within {SOON:?}"));
-    // Nothing is lost with waiting for a connection; a pool that is busy is not suspected of anything.
-    tokio::time::timeout(SOON, pool.acquire()).await.map_err(late)?.map_err(Trouble::before)
+    // Nothing is lost with waiting for a connection; a pool that is busy is not suspected of anything. On the heap: it is
+    // large, and whoever may come to wait for one would carry it about.
+    tokio::time::timeout(SOON, Box::pin(pool.acquire())).await.map_err(late)?.map_err(Trouble::before)
 }
 
 /// Begins a transaction.

@@ -406,7 +406,8 @@ impl Calls {
 
     /// The queue takes no more because the process stops: an outcome that is known is recorded all the same, alone.
     async fn happened_last(&self, happened: Happened) -> Result<Standing, NoAnswer> {
-        let recorded = self.last_record.run(&[happened]).await;
+        // On the heap: it is large, rarely run, and would be a part of every charge.
+        let recorded = Box::pin(self.last_record.run(std::slice::from_ref(&happened))).await;
         let standing = recorded.map(|mut standings| standings.pop());
         match standing {
             Ok(Some(standing)) => Ok(standing),
