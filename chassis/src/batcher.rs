@@ -23,7 +23,11 @@ use tokio::{
 };
 use types::NoAnswer;
 
-use crate::{database::Trouble, slots::slot, stop::Stop};
+use crate::{
+    database::Trouble,
+    slots::{Turns, slot},
+    stop::Stop,
+};
 
 /// One function, one batch, one transaction.
 pub trait Command: Send + Sync + 'static {
@@ -40,6 +44,11 @@ pub trait Command: Send + Sync + 'static {
     /// Whether its batches count among those that the database has in hand. One that calls somebody over the network must
     /// keep no place meanwhile.
     const USES_DATABASE: bool = true;
+
+    /// With whom its batches take turns, since they write the same rows.
+    fn turns(&self) -> Option<&Turns> {
+        None
+    }
 
     /// The item's key.
     fn key(item: &Self::Item) -> Self::Key;
@@ -139,7 +148,11 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
                 None => return,
             }
         }
-        // The place is taken before the queue is drained, so that what waits for a place grows the batch.
+        // The turn and the place are taken before the queue is drained, so that what waits for them grows the batch.
+        let _turn = match command.turns() {
+            Some(turns) => Some(turns.turn().await),
+            None => None,
+        };
         let _slot = if C::USES_DATABASE { Some(slot().await) } else { None };
         while waiting.len() < limits.batch {
             match asks.try_recv() {

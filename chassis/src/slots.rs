@@ -14,8 +14,26 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A place, given up when dropped; or none, when there was none to be had.
 #[derive(Debug)]
 #[must_use = "a place is held for as long as this lives"]
-pub struct Slot {
-    _place: Option<SemaphorePermit<'static>>,
+pub struct Slot<'a> {
+    _place: Option<SemaphorePermit<'a>>,
+}
+
+/// Commands that write the same rows take turns: in the database they would wait for each other's commits all the same, each
+/// with a connection and one of the few places meanwhile. A courtesy as well.
+#[derive(Debug)]
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(1))
+    }
+}
+
+impl Turns {
+    /// Waits for its turn, a moment at most.
+    pub async fn turn(&self) -> Slot<'_> {
+        of(&self.0).await
+    }
 }
 
 fn places() -> &'static Semaphore {
@@ -27,11 +45,11 @@ fn places() -> &'static Semaphore {
 }
 
 /// Waits for a place, a moment at most.
-pub async fn slot() -> Slot {
+pub async fn slot() -> Slot<'static> {
     of(places()).await
 }
 
-async fn of(places: &'static Semaphore) -> Slot {
+async fn of(places: &Semaphore) -> Slot<'_> {
     let place = tokio::time::timeout(PATIENCE, places.acquire()).await;
     Slot { _place: place.ok().and_then(Result::ok) }
 }

@@ -31,6 +31,7 @@ use chassis::{
     grpc::{MAX_MESSAGE, MAX_SLICE_MESSAGE},
     outbox::{Outbox, Relay, RelayOptions},
     quick::Hunch,
+    slots::Turns,
     sql::Checked,
     stop::Stop,
 };
@@ -48,7 +49,10 @@ use crate::{
 pub const SCHEMA: Schema = Schema {
     name: "inventory",
     role: "amends_inventory",
-    migrations: &[(1, "first", include_str!("../../migrations/inventory/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/inventory/0001_first.sql")),
+        (2, "indexes", include_str!("../../migrations/inventory/0002_indexes.sql")),
+    ],
     grants: chassis::row_grants!("inventory"),
 };
 
@@ -131,10 +135,12 @@ impl Service {
         let Wiring { pool, bus, cache, stop } = wiring;
         let warm = Warm::new(&pool);
         let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
+        let turns = Arc::new(Turns::default());
+        let turns = || Arc::clone(&turns);
         let steps = Steps {
-            reserve: batcher(Reserve { pool: warm.clone(), hunch: Hunch::default() }, &stop),
-            commit: batcher(Commit { pool: warm, hunch: Hunch::default() }, &stop),
-            release: batcher(Release { pool: pool.clone(), relay }, &stop),
+            reserve: batcher(Reserve { pool: warm.clone(), hunch: Hunch::default(), turns: turns() }, &stop),
+            commit: batcher(Commit { pool: warm, hunch: Hunch::default(), turns: turns() }, &stop),
+            release: batcher(Release { pool: pool.clone(), relay, turns: turns() }, &stop),
         };
         let people = People {
             pool: pool.clone(),

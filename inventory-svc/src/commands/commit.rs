@@ -3,12 +3,15 @@
 //!
 //! Its barrier stands in the record of the reservation it sells.
 
+use std::sync::Arc;
+
 use chassis::{
     barrier::{self, Close, Closed},
     batcher::Command,
     clock,
     database::{self, Trouble, Warm},
     quick::Hunch,
+    slots::Turns,
 };
 use prost::Message as _;
 use proto::{
@@ -39,6 +42,8 @@ pub(crate) struct Commit {
     pub(crate) pool: Warm,
     /// That all of a slice is live.
     pub(crate) hunch: Hunch,
+    /// All that write stock.
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Command for Commit {
@@ -51,6 +56,10 @@ impl Command for Commit {
     /// The row that it writes.
     fn key(item: &Item) -> StepKey {
         item.reservation.clone()
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<CommitDone>>, Trouble> {

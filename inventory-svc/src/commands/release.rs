@@ -4,6 +4,8 @@
 //!
 //! After Commit it must not come: that lies behind the pivot, and a person must see it.
 
+use std::sync::Arc;
+
 use chassis::{
     barrier::{self, Back, Outcome},
     batcher::Command,
@@ -12,6 +14,7 @@ use chassis::{
     database::{self, Trouble},
     outbox::{Columns, Relay},
     seeded::{self, Bug},
+    slots::Turns,
 };
 use proto::{
     inventory::v1::ReleaseDone,
@@ -46,6 +49,8 @@ pub struct Item {
 pub(crate) struct Release {
     pub(crate) pool: PgPool,
     pub(crate) relay: Relay,
+    /// All that write stock.
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Command for Release {
@@ -57,6 +62,10 @@ impl Command for Release {
 
     fn key(item: &Item) -> StepKey {
         item.key.clone()
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<BackAnswer<ReleaseDone>>, Trouble> {

@@ -2,6 +2,8 @@
 //!
 //! Read next: [`super::commit`], [`super::release`].
 
+use std::sync::Arc;
+
 use chassis::{
     barrier::{self, Forward},
     batcher::Command,
@@ -9,6 +11,7 @@ use chassis::{
     database::{self, Trouble, Warm},
     quick::Hunch,
     seeded::{self, Bug},
+    slots::Turns,
 };
 use chrono::{DateTime, Utc};
 use prost::Message as _;
@@ -41,6 +44,8 @@ pub(crate) struct Reserve {
     pub(crate) pool: Warm,
     /// That all of a slice is new, and there is enough of everything.
     pub(crate) hunch: Hunch,
+    /// All that write stock.
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Command for Reserve {
@@ -52,6 +57,10 @@ impl Command for Reserve {
 
     fn key(item: &Item) -> StepKey {
         item.key.clone()
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        Some(&self.turns)
     }
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ReserveDone>>, Trouble> {
