@@ -33,8 +33,7 @@ macro_rules! outbox_ddl {
             " routing_key text not null, kind text not null, body bytea not null, headers text not null,",
             " create_time timestamptz not null, attempt integer not null default 0,",
             " not_before timestamptz, dead_time timestamptz, dead_reason text",
-            ") with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);",
-            "create index outbox_due on ", $schema, ".outbox (create_time) where dead_time is null;"
+            ") with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);"
         )
     };
 }
@@ -61,13 +60,13 @@ impl Outbox {
                 "insert into {schema}.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::timestamptz[])"
             ),
-            // `not_before` doubles as the claim: a relay that dies with rows in hand leaves them to the next sweep.
+            // Ids follow time, near enough for whom to serve first. `not_before` doubles as the claim: a relay that dies with rows in hand leaves them to the next sweep.
             claim: format!(
                 "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
                  from (select outbox_id from {schema}.outbox where dead_time is null \
                        and ($2::boolean or (create_time < now() - make_interval(secs => $1) \
                          and (not_before is null or not_before < now()))) \
-                       order by create_time limit 500 for update skip locked) due \
+                       order by outbox_id limit 500 for update skip locked) due \
                  where o.outbox_id = due.outbox_id \
                  returning o.outbox_id, o.exchange, o.routing_key, o.kind, o.body, o.headers, o.create_time, o.attempt"
             ),
@@ -88,7 +87,7 @@ impl Outbox {
             // Bounded, so that a backlog is not made worse by being counted.
             backlog: format!(
                 "select count(*), coalesce(extract(epoch from now() - min(o.create_time)), 0)::double precision \
-                 from (select create_time from {schema}.outbox where dead_time is null order by create_time limit 10000) o"
+                 from (select create_time from {schema}.outbox where dead_time is null order by outbox_id limit 10000) o"
             ),
         }
     }

@@ -52,6 +52,7 @@ pub const SCHEMA: database::Schema = database::Schema {
         (1, "first", include_str!("../../migrations/ledger/0001_first.sql")),
         (2, "chain", include_str!("../../migrations/ledger/0002_chain.sql")),
         (3, "balance", include_str!("../../migrations/ledger/0003_balance.sql")),
+        (4, "indexes", include_str!("../../migrations/ledger/0004_indexes.sql")),
     ],
     grants: store::GRANTS,
 };

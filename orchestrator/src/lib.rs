@@ -65,7 +65,10 @@ pub use self::{participants::Callees, settings::Settings};
 pub const SCHEMA: Schema = Schema {
     name: "orchestrator",
     role: "amends_orchestrator",
-    migrations: &[(1, "first", include_str!("../../migrations/orchestrator/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/orchestrator/0001_first.sql")),
+        (2, "indexes", include_str!("../../migrations/orchestrator/0002_indexes.sql")),
+    ],
     grants: chassis::row_grants!("orchestrator"),
 };
 

@@ -45,7 +45,10 @@ use crate::{
 pub const SCHEMA: Schema = Schema {
     name: "orders",
     role: "amends_orders",
-    migrations: &[(1, "first", include_str!("../../migrations/orders/0001_first.sql"))],
+    migrations: &[
+        (1, "first", include_str!("../../migrations/orders/0001_first.sql")),
+        (2, "indexes", include_str!("../../migrations/orders/0002_indexes.sql")),
+    ],
     grants: chassis::row_grants!("orders"),
 };
 

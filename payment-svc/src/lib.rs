@@ -59,6 +59,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         (1, "first", include_str!("../../migrations/payments/0001_first.sql")),
         (2, "trace", include_str!("../../migrations/payments/0002_trace.sql")),
+        (3, "indexes", include_str!("../../migrations/payments/0003_indexes.sql")),
     ],
     grants: chassis::row_grants!("payments"),
 };

@@ -19,7 +19,19 @@ type Time = DateTime<Utc>;
 
 /// Every statement, for the SQL check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&LOAD, &START, &BURY, &SAVE, &CONCLUDE, &CLAIM, &BY_PAYMENT, &BY_SAGA, &LIST, &LIST_STATE]
+    vec![
+        &LOAD,
+        &START,
+        &BURY,
+        &SAVE,
+        &CONCLUDE,
+        &CLAIM,
+        &BY_PAYMENT,
+        &BY_SAGA,
+        &LIST,
+        &LIST_STATE,
+        &LIST_STARTED,
+    ]
 }
 
 /// The keys' records, locked in key order.
@@ -184,10 +196,17 @@ pub(crate) static LIST: Statement<ListColumns, ViewRow> = Statement::new(view!(
          order by a.saga_id desc, a.step desc limit $4"
 ));
 
-/// The same for a state other than SUCCEEDED: few rows, which an index of their own finds.
+/// The same for a state that is neither STARTED nor SUCCEEDED: few rows, which an index of their own finds.
 pub(crate) static LIST_STATE: Statement<(Option<Uuid>, Option<String>, String, i64), ViewRow> =
     Statement::new(view!(
-        "where a.state = $3 and a.state <> 'SUCCEEDED' and ($1::uuid is null or (a.saga_id, a.step) < ($1, $2)) \
+        "where a.state = $3 and a.state not in ('STARTED', 'SUCCEEDED') and ($1::uuid is null or (a.saga_id, a.step) < ($1, $2)) \
+         order by a.saga_id desc, a.step desc limit $4"
+    ));
+
+/// The same for STARTED: somebody is to look after each of those.
+pub(crate) static LIST_STARTED: Statement<(Option<Uuid>, Option<String>, String, i64), ViewRow> =
+    Statement::new(view!(
+        "where a.state = $3 and a.next_look_time is not null and ($1::uuid is null or (a.saga_id, a.step) < ($1, $2)) \
          order by a.saga_id desc, a.step desc limit $4"
     ));
 

@@ -52,6 +52,7 @@ pub const SCHEMA: Schema = Schema {
         (3, "valid", include_str!("../../migrations/risk/0003_valid.sql")),
         (4, "tombstone", include_str!("../../migrations/risk/0004_tombstone.sql")),
         (5, "tombstone_valid", include_str!("../../migrations/risk/0005_valid.sql")),
+        (6, "indexes", include_str!("../../migrations/risk/0006_indexes.sql")),
     ],
     grants: chassis::row_grants!("risk"),
 };

@@ -30,9 +30,27 @@ pub struct Entry {
     pub create_time: DateTime<Utc>,
 }
 
-static LIST: Statement<(Option<String>, Option<String>, Option<Uuid>, i64), (Uuid,)> = Statement::new(
+type Listed = Statement<(Option<String>, Option<String>, Option<Uuid>, i64), (Uuid,)>;
+
+/// Of every state, or of one that most are in.
+static LIST: Listed = Statement::new(
     "select saga_id from orchestrator.saga \
      where ($1::text is null or state = $1) and ($2::text is null or kind = $2) and ($3::uuid is null or saga_id < $3) \
+     order by saga_id desc limit $4",
+);
+
+/// Under way: few among all that ever were.
+static LIST_RUNNING: Listed = Statement::new(
+    "select saga_id from orchestrator.saga \
+     where not ended and state = $1 and ($2::text is null or kind = $2) and ($3::uuid is null or saga_id < $3) \
+     order by saga_id desc limit $4",
+);
+
+/// Under way and not RUNNING: an index has these alone.
+static LIST_ASIDE: Listed = Statement::new(
+    "select saga_id from orchestrator.saga \
+     where not ended and state <> 'RUNNING' and state = $1 and ($2::text is null or kind = $2) \
+       and ($3::uuid is null or saga_id < $3) \
      order by saga_id desc limit $4",
 );
 
@@ -50,7 +68,7 @@ static ENTRIES: Statement<(Uuid, i64, i64), (i64, i64, String, DateTime<Utc>)> =
 );
 
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&LIST, &OWNERSHIP, &ENTRIES]
+    vec![&LIST, &LIST_RUNNING, &LIST_ASIDE, &OWNERSHIP, &ENTRIES]
 }
 
 /// A page of sagas, newest first.
@@ -64,7 +82,12 @@ pub async fn list(
     before: Option<SagaId>,
     limit: i64,
 ) -> sqlx::Result<Vec<SagaId>> {
-    let rows = LIST.all(connection, (state, kind, before.map(SagaId::uuid), limit)).await?;
+    let list = match state.as_deref() {
+        None | Some("COMPLETED" | "COMPENSATED") => &LIST,
+        Some("RUNNING") => &LIST_RUNNING,
+        Some(_) => &LIST_ASIDE,
+    };
+    let rows = list.all(connection, (state, kind, before.map(SagaId::uuid), limit)).await?;
     Ok(rows.into_iter().map(|(id,)| SagaId::from_uuid(id)).collect())
 }
 

@@ -51,6 +51,9 @@ impl Attempts for AttemptDoor {
         let (saga, step) = after(page::cursor(&arguments, &request.page_token)?)?;
         let mut connection = self.pool.acquire().await.map_err(|error| trouble(&error))?;
         let rows = match state {
+            Some(state @ "STARTED") => {
+                store::LIST_STARTED.all(&mut connection, (saga, step, state.to_owned(), size + 1)).await
+            }
             Some(state) if state != "SUCCEEDED" => {
                 store::LIST_STATE.all(&mut connection, (saga, step, state.to_owned(), size + 1)).await
             }

@@ -1,0 +1,2 @@
+-- Messages are swept in the order of their ids, which follow time: the primary key serves that.
+drop index risk.outbox_due;
