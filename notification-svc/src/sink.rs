@@ -9,7 +9,10 @@ mod smtp;
 use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
-use lettre::message::{Mailbox, Message, header::ContentType};
+use lettre::{
+    address::Envelope,
+    message::{Mailbox, Message, header::ContentType},
+};
 
 use crate::{Settings, store::Due};
 
@@ -50,7 +53,11 @@ pub(crate) fn open(settings: &Settings) -> Arc<dyn Sink> {
 fn mail(due: &Due, from: &Mailbox) -> Result<Message, Unsent> {
     let never = |what: &str, why: &dyn std::fmt::Display| Unsent::Never(format!("{what}: {why}"));
     let to: Mailbox = due.recipient.parse().map_err(|why| never("the recipient is no address", &why))?;
+    // Else it is made by reading the headers back.
+    let envelope = Envelope::new(Some(from.email.clone()), vec![to.email.clone()]);
+    let envelope = envelope.map_err(|why| never("the recipient is no address", &why))?;
     Message::builder()
+        .envelope(envelope)
         .from(from.clone())
         .to(to)
         .subject(&due.subject)

@@ -105,7 +105,6 @@ struct Open {
     step: usize,
     /// As its header has it.
     name: String,
-    lane: &'static str,
     span: Span,
     queued: Instant,
 }
@@ -114,18 +113,27 @@ impl Open {
     fn of(dispatch: Dispatch) -> (Self, Call) {
         let Dispatch { saga, step, call, span, queued, .. } = dispatch;
         let name = header(&call).map(|header| header.step.clone()).unwrap_or_default();
-        (Self { saga, step, name, lane: lane(&call), span, queued }, call)
+        (Self { saga, step, name, span, queued }, call)
     }
 
     /// Tells the driver, and whoever looks.
-    fn end(self, outcome: CallOutcome, returned: &mpsc::UnboundedSender<Returned>) {
-        metrics::call(self.lane, outcome.as_str(), self.queued.elapsed());
+    fn end(self, outcome: CallOutcome, told: &Told) {
+        told.calls.count(outcome.as_str(), self.queued.elapsed());
         self.span.record("step.outcome", outcome.as_str());
         if matches!(outcome, CallOutcome::InDoubt { .. } | CallOutcome::Mistake { .. }) {
             self.span.record("otel.status_code", "ERROR");
         }
-        let _ = returned.send(Returned { saga: self.saga, step: self.step, outcome });
+        let _ = told.returned.send(Returned { saga: self.saga, step: self.step, outcome });
     }
+}
+
+/// Who hears what came of the calls of a step.
+#[derive(Clone)]
+struct Told {
+    /// The driver.
+    returned: mpsc::UnboundedSender<Returned>,
+    /// Whoever looks.
+    calls: metrics::Calls,
 }
 
 /// What came of it.
@@ -216,7 +224,7 @@ impl Participants {
                 slice: options.slice,
                 exchanges: Arc::new(Semaphore::new(exchanges)),
                 window: (exchanges > BATCHED).then(Window::new),
-                returned: returned.clone(),
+                told: Told { returned: returned.clone(), calls: metrics::Calls::of(name) },
                 budget: Arc::new(RetryBudget::default()),
                 stop: stop.clone(),
             };
@@ -298,7 +306,7 @@ struct Dispatcher {
     exchanges: Arc<Semaphore>,
     /// None where so few exchanges limit it by themselves.
     window: Option<Window>,
-    returned: mpsc::UnboundedSender<Returned>,
+    told: Told,
     budget: Arc<RetryBudget>,
     stop: Stop,
 }
@@ -338,7 +346,7 @@ impl Dispatcher {
                         places: self.window.as_ref().map(|window| window.take(slice.len())),
                         busy: 0,
                         client: self.client.clone(),
-                        returned: self.returned.clone(),
+                        told: self.told.clone(),
                         budget: Arc::clone(&self.budget),
                     };
                     self.stop.spawn(async move {
@@ -354,7 +362,7 @@ impl Dispatcher {
     fn give_back(&self, slice: Vec<Dispatch>, why: &str, retry_after: Duration) {
         for dispatch in slice {
             let outcome = CallOutcome::NotSent { reason: why.to_owned(), spent: false, retry_after };
-            Open::of(dispatch).0.end(outcome, &self.returned);
+            Open::of(dispatch).0.end(outcome, &self.told);
         }
     }
 }
@@ -371,7 +379,7 @@ struct Exchange {
     /// Items that were turned away because there was too much to do.
     busy: usize,
     client: Client,
-    returned: mpsc::UnboundedSender<Returned>,
+    told: Told,
     budget: Arc<RetryBudget>,
 }
 
@@ -384,7 +392,8 @@ impl Exchange {
         let mut calls = Vec::with_capacity(slice.len());
         for dispatch in slice {
             let (one, call) = Open::of(dispatch);
-            open.insert(one.saga.to_string(), one);
+            let saga_id = header(&call).map(|header| header.saga_id.clone()).unwrap_or_default();
+            open.insert(saga_id, one);
             calls.push(call);
         }
         // A little longer than what the callee was told, so that its own answer comes first.
@@ -418,7 +427,7 @@ impl Exchange {
         }
         for (_, one) in rest {
             self.budget.count(false);
-            one.end(outcome.clone(), &self.returned);
+            one.end(outcome.clone(), &self.told);
         }
     }
 
@@ -429,20 +438,20 @@ impl Exchange {
         (saga_id, step): (&str, &str),
         outcome: CallOutcome,
     ) {
-        let mut of = saga_id.to_owned();
-        if seeded::is(Bug::ReplyToTheWrongSaga) {
-            of = open.keys().find(|waiting| **waiting != of).cloned().unwrap_or(of);
-        }
+        let other = seeded::is(Bug::ReplyToTheWrongSaga)
+            .then(|| open.keys().find(|waiting| *waiting != saga_id).cloned())
+            .flatten();
+        let of = other.as_deref().unwrap_or(saga_id);
         // A duplicate, or an answer nobody asked for: the first one counts.
-        if open.get(&of).is_some_and(|one| one.name != step) {
+        if open.get(of).is_some_and(|one| one.name != step) {
             return tracing::warn!(saga.id = saga_id, step.name = step, "an answer to what was not asked");
         }
-        let Some(one) = open.remove(&of) else { return };
+        let Some(one) = open.remove(of) else { return };
         // One item that cannot be processed says nothing about its participant; being too busy does.
         let busy = matches!(outcome, CallOutcome::NotSent { spent: false, .. });
         self.busy += usize::from(busy);
         permit.item(if busy { breaker::Outcome::Failed } else { breaker::Outcome::Ok });
         self.budget.count(!matches!(outcome, CallOutcome::NotSent { .. } | CallOutcome::InDoubt { .. }));
-        one.end(outcome, &self.returned);
+        one.end(outcome, &self.told);
     }
 }
