@@ -12,7 +12,7 @@ use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use chassis::barrier::RequestHash;
 use orchestrator::{
-    catalog::{Kind as SagaKind, order::OrderSaga},
+    catalog::{Content, Kind as SagaKind, order::OrderSaga},
     journal::Recorded,
     participants::Call,
     saga::{Move, State, next},
@@ -38,8 +38,9 @@ const LATER_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Every definition that this build can drive.
 #[must_use]
-pub fn definitions() -> Vec<OrderSaga> {
-    OrderSaga::all(DEADLINE_MS, ANSWER_MS)
+pub fn definitions() -> Vec<Arc<dyn SagaKind>> {
+    let all = OrderSaga::all(DEADLINE_MS, ANSWER_MS);
+    all.into_iter().map(|saga| Arc::new(saga) as Arc<dyn SagaKind>).collect()
 }
 
 /// The name of a definition's folder.
@@ -65,7 +66,7 @@ pub fn file(kind: Kind) -> String {
 ///
 /// # Errors
 /// A row that cannot be read, a fact that does not fit, a call that cannot be said.
-pub fn follows(saga: &dyn SagaKind, saga_id: &str, rows: &[&str]) -> Result<String, String> {
+pub fn follows(saga: &Arc<dyn SagaKind>, saga_id: &str, rows: &[&str]) -> Result<String, String> {
     let mut events: Vec<Recorded> = Vec::new();
     let mut text = format!("{saga_id}\n");
     for (row, version) in rows.iter().zip(1..) {
@@ -77,7 +78,9 @@ pub fn follows(saga: &dyn SagaKind, saga_id: &str, rows: &[&str]) -> Result<Stri
             orchestrator::saga::Event::Started { input, .. } => input.as_str(),
             _ => "",
         };
-        let story = Story { saga, saga_id, input, state: &state };
+        let id = saga_id.parse().map_err(|e| format!("{saga_id}: {e}"))?;
+        let content = Arc::clone(saga).read(id, input).map_err(|e| e.to_string())?;
+        let story = Story { saga: saga.as_ref(), saga_id, content: content.as_ref(), state: &state };
         let status = saga.project(&state).status;
         let (now, later) = (story.moves(at)?, story.moves(at + LATER_MS)?);
         writeln!(text, "{version} {} {status}: {now}; later: {later}", state.label().as_str()).unwrap();
@@ -89,7 +92,7 @@ pub fn follows(saga: &dyn SagaKind, saga_id: &str, rows: &[&str]) -> Result<Stri
 struct Story<'a> {
     saga: &'a dyn SagaKind,
     saga_id: &'a str,
-    input: &'a str,
+    content: &'a dyn Content,
     state: &'a State,
 }
 
@@ -107,12 +110,12 @@ impl Story<'_> {
     fn tell(&self, one: &Move) -> Result<String, String> {
         Ok(match one {
             Move::Call(step) => {
-                let call = self.saga.call(*step, self.header(*step), self.input, self.state);
+                let call = self.content.call(*step, self.header(*step), self.state);
                 let body = encoded(&call.map_err(|e| e.to_string())?);
                 format!("call {} {}", self.name(*step), fingerprint(&body))
             }
             Move::Compensate(step) => {
-                let command = self.saga.command(*step, self.header(*step), self.input, self.state);
+                let command = self.content.command(*step, self.header(*step), self.state);
                 let command = command.map_err(|e| e.to_string())?;
                 format!("send {} {}", command.kind, fingerprint(&command.body))
             }
@@ -182,7 +185,7 @@ pub async fn record(saga: Arc<dyn SagaKind>, say: impl Fn(&str)) {
         let order: OrderId = order.parse().unwrap();
         let rows = store::journal(&mut connection, order.saga()).await;
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        let follows = follows(&*saga, &order.saga().to_string(), &rows).unwrap();
+        let follows = follows(&saga, &order.saga().to_string(), &rows).unwrap();
         let place = folder.join(file(kind));
         std::fs::write(place.with_extension("jsonl"), rows.join("\n") + "\n").unwrap();
         std::fs::write(place.with_extension("txt"), follows).unwrap();

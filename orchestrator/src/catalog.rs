@@ -60,24 +60,16 @@ pub trait Kind: Send + Sync + 'static {
     /// Its table.
     fn definition(&self) -> &Definition;
 
-    /// The call of a step: a pure function of the input and earlier outputs.
-    ///
-    /// # Errors
-    /// When the stored input or an output it needs cannot be read.
-    fn call(&self, step: usize, header: StepHeader, input: &str, state: &State)
-    -> Result<Call, CatalogError>;
+    /// The table's [`Definition::hash`], which is asked for with every order: whoever can, remembers it.
+    fn hash(&self) -> i64 {
+        self.definition().hash()
+    }
 
-    /// The message of the command that takes a step back.
+    /// Reads what a saga is about, as it was stored with its start.
     ///
     /// # Errors
-    /// When the stored input cannot be read.
-    fn command(
-        &self,
-        step: usize,
-        header: StepHeader,
-        input: &str,
-        state: &State,
-    ) -> Result<Message, CatalogError>;
+    /// When it is not an input of this kind.
+    fn read(self: Arc<Self>, saga: SagaId, input: &str) -> Result<Box<dyn Content>, CatalogError>;
 
     /// Reads the step's encoded …Done message as the output that the journal stores.
     ///
@@ -93,22 +85,45 @@ pub trait Kind: Send + Sync + 'static {
 
     /// What the projection shows.
     fn project(&self, state: &State) -> Projection;
+}
+
+/// What one saga is about: its input, read once, and the messages that follow from it.
+pub trait Content: Send + Sync {
+    /// The call of a step: a pure function of the input and earlier outputs.
+    ///
+    /// # Errors
+    /// When there is no such step, or an output that it needs cannot be read.
+    fn call(&self, step: usize, header: StepHeader, state: &State) -> Result<Call, CatalogError>;
+
+    /// The message of the command that takes a step back.
+    ///
+    /// # Errors
+    /// When the step has none.
+    fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError>;
 
     /// The event that tells the world of a new status, if it does.
-    fn announce(
-        &self,
-        saga: SagaId,
-        input: &str,
-        projection: &Projection,
-        version: i64,
-        at: i64,
-    ) -> Option<Message>;
+    fn announce(&self, projection: &Projection, version: i64, at: i64) -> Option<Message>;
 }
 
 /// All kinds and versions that this build can drive.
 #[derive(Clone)]
 pub struct Registry {
-    kinds: Arc<Vec<Arc<dyn Kind>>>,
+    kinds: Arc<Vec<Known>>,
+}
+
+/// A kind, with what it is found by.
+#[derive(Clone)]
+struct Known {
+    kind: Arc<dyn Kind>,
+    /// As the instance row lists it: `order:1`.
+    listed: String,
+}
+
+impl Known {
+    fn new(kind: Arc<dyn Kind>) -> Self {
+        let definition = kind.definition();
+        Self { listed: format!("{}:{}", definition.kind, definition.version), kind }
+    }
 }
 
 impl Registry {
@@ -131,7 +146,7 @@ impl Registry {
         for kind in &kinds {
             kind.definition().check()?;
         }
-        Ok(Self { kinds: Arc::new(kinds) })
+        Ok(Self { kinds: Arc::new(kinds.into_iter().map(Known::new).collect()) })
     }
 
     /// Confined to these, as in `order:1`; to nothing less when the list is empty.
@@ -146,31 +161,30 @@ impl Registry {
         if let Some(unknown) = names.iter().find(|name| !listed.contains(name)) {
             return Err(UnknownDefinition { name: unknown.clone(), known: listed.join(", ") });
         }
-        let kinds = self.kinds.iter().zip(&listed).filter(|(_, name)| names.contains(name));
-        Ok(Self { kinds: Arc::new(kinds.map(|(kind, _)| Arc::clone(kind)).collect()) })
+        let kinds = self.kinds.iter().filter(|known| names.contains(&known.listed));
+        Ok(Self { kinds: Arc::new(kinds.cloned().collect()) })
     }
 
     /// The kind with this name, version and hash.
     #[must_use]
     pub fn find(&self, kind: &str, version: i32, hash: i64) -> Option<Arc<dyn Kind>> {
-        self.kinds
-            .iter()
+        self.kinds()
             .find(|k| {
                 let d = k.definition();
-                d.kind == kind && i64::from(d.version) == i64::from(version) && d.hash() == hash
+                d.kind == kind && i64::from(d.version) == i64::from(version) && k.hash() == hash
             })
             .cloned()
     }
 
     /// Each of them, the older versions of a kind first.
     pub fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Kind>> {
-        self.kinds.iter()
+        self.kinds.iter().map(|known| &known.kind)
     }
 
     /// As the instance row lists them: `order:1`.
     #[must_use]
     pub fn listed(&self) -> Vec<String> {
-        self.kinds.iter().map(|k| format!("{}:{}", k.definition().kind, k.definition().version)).collect()
+        self.kinds.iter().map(|known| known.listed.clone()).collect()
     }
 
     /// The newest version of a kind that every living instance lists; `alive` are their lists.
@@ -179,17 +193,14 @@ impl Registry {
     #[must_use]
     pub fn newest(&self, kind: &str, alive: &[Vec<String>]) -> Option<Arc<dyn Kind>> {
         if alive.is_empty() {
-            let known = self.kinds.iter().filter(|k| k.definition().kind == kind);
+            let known = self.kinds().filter(|k| k.definition().kind == kind);
             return known.min_by_key(|k| k.definition().version).cloned();
         }
         self.kinds
             .iter()
-            .filter(|k| k.definition().kind == kind)
-            .filter(|k| {
-                let listed = format!("{kind}:{}", k.definition().version);
-                alive.iter().all(|list| list.contains(&listed))
-            })
-            .max_by_key(|k| k.definition().version)
-            .cloned()
+            .filter(|known| known.kind.definition().kind == kind)
+            .filter(|known| alive.iter().all(|list| list.contains(&known.listed)))
+            .max_by_key(|known| known.kind.definition().version)
+            .map(|known| Arc::clone(&known.kind))
     }
 }

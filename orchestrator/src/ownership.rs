@@ -32,7 +32,7 @@ pub(crate) struct Owned {
     /// Shard and epoch.
     shards: RwLock<Vec<(i16, i64)>>,
     /// The definitions that each living instance lists.
-    listed: RwLock<Vec<Vec<String>>>,
+    listed: RwLock<Arc<Vec<Vec<String>>>>,
     /// Somebody alive owns a shard, as far as the last look knows.
     driven: AtomicBool,
 }
@@ -42,8 +42,8 @@ impl Owned {
         self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn listed(&self) -> Vec<Vec<String>> {
-        self.listed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn listed(&self) -> Arc<Vec<Vec<String>>> {
+        Arc::clone(&self.listed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether orders that are accepted here are driven by somebody: here, or by another who is alive.
@@ -163,7 +163,7 @@ impl Keeper {
     fn tell_listed(&self, look: &Look, alive: impl Fn(Uuid) -> bool) {
         let listed =
             look.instances.iter().filter(|(id, _)| alive(**id)).map(|(_, (_, list))| list.clone()).collect();
-        *self.owned.listed.write().unwrap_or_else(PoisonError::into_inner) = listed;
+        *self.owned.listed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(listed);
     }
 
     /// Shards whose epoch moved under us are somebody else's.

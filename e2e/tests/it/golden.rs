@@ -39,7 +39,7 @@ fn golden(definition: &str, kind: Kind) -> (String, String) {
 
 #[test]
 fn every_definition_has_golden_journals_and_every_golden_journal_its_definition() {
-    let mut known: Vec<String> = definitions().iter().map(|saga| name(saga)).collect();
+    let mut known: Vec<String> = definitions().iter().map(|saga| name(&**saga)).collect();
     let folders = std::fs::read_dir(golden::place()).unwrap();
     let mut found: Vec<String> =
         folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect();
@@ -52,11 +52,11 @@ fn every_definition_has_golden_journals_and_every_golden_journal_its_definition(
 fn every_golden_journal_is_read_and_followed_as_it_was_recorded() {
     for saga in definitions() {
         for kind in Kind::ALL {
-            let (rows, recorded) = golden(&name(&saga), kind);
+            let (rows, recorded) = golden(&name(&*saga), kind);
             let rows: Vec<&str> = rows.lines().collect();
             let saga_id = recorded.lines().next().unwrap();
             let followed = follows(&saga, saga_id, &rows).unwrap_or_else(|why| panic!("{kind:?}: {why}"));
-            assert_eq!(followed, recorded, "{kind:?} of {}", name(&saga));
+            assert_eq!(followed, recorded, "{kind:?} of {}", name(&*saga));
             let end = recorded.lines().last().unwrap();
             let expected = if kind.needed() == "COMPLETED" {
                 "COMPLETED COMPLETED: ; later: "
@@ -71,7 +71,7 @@ fn every_golden_journal_is_read_and_followed_as_it_was_recorded() {
 #[test]
 fn a_golden_journal_that_this_build_cannot_follow_is_seen() {
     let saga = &definitions()[0];
-    let (rows, recorded) = golden(&name(saga), Kind::Declined);
+    let (rows, recorded) = golden(&name(&**saga), Kind::Declined);
     let saga_id = recorded.lines().next().unwrap();
     let broken = |from: &str, to: &str| {
         assert!(rows.contains(from), "{from} is in {rows}");

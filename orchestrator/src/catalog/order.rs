@@ -1,30 +1,24 @@
 //! The order saga: open, reserve and screen; charge; book; the pivot; then commit and complete.
 //!
-//! How each step and command is said on the wire, and what of it is shown. Its tables are in `order/table.rs`, its input
-//! and typed outputs in `order/shape.rs`.
+//! What its steps give, and what of it is shown. Its tables are in `order/table.rs`, its input and typed outputs in
+//! `order/shape.rs`, its messages in `order/content.rs`.
 
+mod content;
 mod shape;
 mod table;
 
-use chassis::{
-    bus::{Exchange, Message, header},
-    seeded::{self, Bug},
-};
-use proto::{
-    inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
-    risk::v1 as risk, step::StepHeader,
-};
-use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+use chassis::seeded::{self, Bug};
+use proto::{inventory::v1 as inventory, ledger::v1 as ledger, payment::v1 as payment, risk::v1 as risk};
 use types::{SagaId, StepName};
 
+use content::OrderContent;
 use shape::Output;
 pub use shape::{Charged, Input, Line, Nothing, Posted, Reserved, Screened};
 
-use super::{CatalogError, Kind, Projection};
-use crate::{
-    participants::Call,
-    saga::{Definition, Forward, Outcome, Phase, State},
-};
+use super::{CatalogError, Content, Kind, Projection};
+use crate::saga::{Definition, Forward, Outcome, Phase, State};
 
 /// Positions in the table, the same in every version.
 const OPEN: usize = 0;
@@ -38,6 +32,7 @@ const COMPLETE: usize = 6;
 /// The order saga, in one of its versions.
 pub struct OrderSaga {
     definition: Definition,
+    hash: i64,
 }
 
 impl OrderSaga {
@@ -47,7 +42,7 @@ impl OrderSaga {
     pub fn version(version: u32, deadline_ms: i64, answer_ms: i64) -> Option<Self> {
         let steps = table::steps(version)?;
         let definition = Definition { kind: "order", version, steps, pivot: 3, deadline_ms, answer_ms };
-        Some(Self { definition })
+        Some(Self { hash: definition.hash(), definition })
     }
 
     /// All versions, the oldest first.
@@ -56,7 +51,7 @@ impl OrderSaga {
         (1..).map_while(|version| Self::version(version, deadline_ms, answer_ms)).collect()
     }
 
-    /// With another limit for each call, in milliseconds.
+    /// With another limit for each call, in milliseconds. Timing is no part of the hash.
     #[must_use]
     pub fn with_call_time(mut self, call_ms: i64) -> Self {
         self.definition.steps.iter_mut().for_each(|step| step.call_ms = call_ms);
@@ -66,26 +61,6 @@ impl OrderSaga {
     fn name(&self, step: usize) -> &StepName {
         &self.definition.steps[step].name
     }
-}
-
-fn read_input(input: &str) -> Result<Input, CatalogError> {
-    serde_json::from_str(input).map_err(|e| CatalogError::Input(e.to_string()))
-}
-
-fn stamp(ms: i64) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: ms.div_euclid(1000),
-        nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or(0),
-    }
-}
-
-fn money(minor_units: i64, currency_code: String) -> Option<proto::money::Money> {
-    Some(proto::money::Money { minor_units, currency_code })
-}
-
-/// What an order's card is charged, tax included.
-fn charged(subtotal: i64, total: i64) -> i64 {
-    if seeded::is(Bug::ChargedWithoutTax) { subtotal } else { total }
 }
 
 /// When the stage was done, as far as the state knows.
@@ -99,124 +74,23 @@ fn stage_time(definition: &Definition, state: &State, stage: usize) -> Option<i6
         .flatten()
 }
 
-fn history(definition: &Definition, state: &State, end: &str) -> Vec<order::StatusChange> {
-    let change = |status: &str, at: i64| order::StatusChange { status: status.into(), time: Some(stamp(at)) };
-    let reserved = stage_time(definition, state, 0).map(|at| change("INVENTORY_RESERVED", at));
-    let paid = stage_time(definition, state, 1).map(|at| change("PAYMENT_SUCCESS", at));
-    let ended = change(end, state.times.1);
-    reserved.into_iter().chain(paid).chain([ended]).collect()
-}
-
 impl Kind for OrderSaga {
     fn definition(&self) -> &Definition {
         &self.definition
     }
 
-    fn call(
-        &self,
-        step: usize,
-        header: StepHeader,
-        input: &str,
-        state: &State,
-    ) -> Result<Call, CatalogError> {
-        let input = read_input(input)?;
-        let order_id = order_id(&header);
-        let header = Some(header);
-        Ok(match step {
-            OPEN => Call::Open(order::OpenItem {
-                header,
-                order_id,
-                customer_id: input.customer_id,
-                merchant_id: input.merchant_id,
-                currency_code: input.currency,
-                lines: input.lines.into_iter().map(priced).collect(),
-                subtotal_minor: input.subtotal,
-                tax_minor: input.tax,
-                total_minor: input.total,
-            }),
-            RESERVE => Call::Reserve(inventory::ReserveItem {
-                header,
-                order_id,
-                lines: input
-                    .lines
-                    .into_iter()
-                    .map(|line| inventory::ReserveLine { sku: line.sku, quantity: line.quantity })
-                    .collect(),
-                hold_until: Some(stamp(
-                    input.accepted_at.saturating_add(self.definition.deadline_ms.saturating_mul(2)),
-                )),
-            }),
-            SCREEN => Call::Screen(risk::ScreenItem {
-                header,
-                order_id,
-                customer_id: input.customer_id,
-                merchant_id: input.merchant_id,
-                amount: money(input.total, input.currency),
-            }),
-            CHARGE => Call::Charge(payment::ChargeItem {
-                header,
-                order_id,
-                customer_id: input.customer_id,
-                merchant_id: input.merchant_id,
-                amount: money(charged(input.subtotal, input.total), input.currency),
-                method: Some(payment::charge_item::Method::Card(payment::CardMethod {
-                    token: input.card_token,
-                })),
-            }),
-            POST => Call::Post(ledger::PostItem {
-                header,
-                order_id,
-                merchant_id: input.merchant_id,
-                total: money(input.total, input.currency),
-                tax_minor: input.tax,
-                payment_id: self.earlier::<Charged>(state, CHARGE)?.payment_id,
-            }),
-            COMMIT => Call::Commit(inventory::CommitItem {
-                header,
-                order_id,
-                reserve_step: self.name(RESERVE).to_string(),
-            }),
-            COMPLETE => Call::Complete(order::CompleteItem {
-                header,
-                order_id,
-                history: history(&self.definition, state, "COMPLETED"),
-            }),
-            other => return Err(CatalogError::Input(format!("the order saga has no step {other}"))),
-        })
+    fn hash(&self) -> i64 {
+        self.hash
     }
 
-    fn command(
-        &self,
-        step: usize,
-        header: StepHeader,
-        input: &str,
-        state: &State,
-    ) -> Result<Message, CatalogError> {
-        let order_id = order_id(&header);
-        let reason = state.turned.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default();
-        let (saga, name, trace) = (header.saga_id.clone(), header.step.clone(), header.trace.clone());
-        let participant = self.definition.steps[step].participant;
-        let header = Some(header);
-        let (kind, body) = match step {
-            OPEN => {
-                let history = history(&self.definition, state, "CANCELLED");
-                encode(&order::CancelItem { header, order_id, reason, history })
-            }
-            RESERVE => encode(&inventory::ReleaseItem { header, order_id, reason }),
-            SCREEN => encode(&risk::WithdrawItem { header, order_id, reason }),
-            CHARGE => encode(&payment::RefundItem { header, order_id, reason }),
-            POST => encode(&ledger::ReverseItem { header, order_id, reason }),
-            _ => {
-                return Err(CatalogError::Input(format!(
-                    "{name} has no command; input of {} bytes",
-                    input.len()
-                )));
-            }
-        };
-        Ok(Message::new(Exchange::Commands, participant, &kind, "orchestrator", body)
-            .with(header::SAGA, saga)
-            .with(header::STEP, name)
-            .with(header::TRACE, trace))
+    fn read(self: Arc<Self>, saga: SagaId, input: &str) -> Result<Box<dyn Content>, CatalogError> {
+        let input = serde_json::from_str(input).map_err(|e| CatalogError::Input(e.to_string()))?;
+        Ok(Box::new(OrderContent {
+            saga_id: saga.to_string(),
+            order_id: saga.order().to_string(),
+            saga: self,
+            input,
+        }))
     }
 
     fn output(&self, step: usize, done: &[u8]) -> Result<String, CatalogError> {
@@ -265,65 +139,6 @@ impl Kind for OrderSaga {
     fn project(&self, state: &State) -> Projection {
         project(&self.definition, state)
     }
-
-    fn announce(
-        &self,
-        saga: SagaId,
-        input: &str,
-        shown: &Projection,
-        version: i64,
-        at: i64,
-    ) -> Option<Message> {
-        let event = match shown.status {
-            "CREATED" => "order.created",
-            "INVENTORY_RESERVED" => "order.inventory_reserved",
-            "PAYMENT_SUCCESS" => "order.payment_success",
-            "COMPLETED" => "order.completed",
-            "CANCELLED" => "order.cancelled",
-            "UNDER_REVIEW" => "order.under_review",
-            _ => "order.awaiting_payment",
-        };
-        let input = read_input(input).ok()?;
-        let status = order::OrderStatus::from_str_name(shown.status)?;
-        let money =
-            |minor| Some(proto::money::Money { minor_units: minor, currency_code: input.currency.clone() });
-        let body = order::OrderChanged {
-            order_id: saga.order().to_string(),
-            saga_id: saga.to_string(),
-            status: status.into(),
-            status_reason: shown.reason.clone(),
-            customer_id: input.customer_id.clone(),
-            merchant_id: input.merchant_id.clone(),
-            lines: input
-                .lines
-                .iter()
-                .map(|l| order::OrderLine {
-                    sku: l.sku.clone(),
-                    quantity: l.quantity,
-                    unit_price: money(l.unit_price),
-                })
-                .collect(),
-            total: money(input.total),
-            time: Some(stamp(at)),
-            version,
-        };
-        let (kind, bytes) = encode(&body);
-        Some(
-            Message::new(Exchange::Events, event, &kind, "orchestrator", bytes)
-                .with(header::SAGA, saga.to_string())
-                .with(header::SUBJECT, saga.order().to_string()),
-        )
-    }
-}
-
-impl OrderSaga {
-    fn earlier<T: DeserializeOwned + Default>(&self, state: &State, step: usize) -> Result<T, CatalogError> {
-        match state.steps.get(step).map(|s| &s.forward) {
-            Some(Forward::Done { output }) => serde_json::from_str(output)
-                .map_err(|e| CatalogError::Output { step: self.name(step).to_string(), why: e.to_string() }),
-            _ => Ok(T::default()),
-        }
-    }
 }
 
 /// The order's status, a pure function of the saga's state.
@@ -354,23 +169,6 @@ fn project(definition: &Definition, state: &State) -> Projection {
         }
     };
     Projection { status, reason, metadata, cancel_requested: state.cancel_requested.is_some() }
-}
-
-fn order_id(header: &StepHeader) -> String {
-    header.saga_id.parse::<SagaId>().map(|saga| saga.order().to_string()).unwrap_or_default()
-}
-
-fn priced(line: Line) -> order::PricedLine {
-    order::PricedLine {
-        sku: line.sku,
-        quantity: line.quantity,
-        unit_price_minor: line.unit_price,
-        line_total_minor: line.line_total,
-    }
-}
-
-fn encode<M: prost::Name>(message: &M) -> (String, Vec<u8>) {
-    (M::full_name(), message.encode_to_vec())
 }
 
 fn decode<M: prost::Message + Default>(step: &StepName, bytes: &[u8]) -> Result<M, CatalogError> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::flight::Flight;
 use crate::{
-    catalog::{Kind, Projection},
+    catalog::{CatalogError, Content, Kind, Projection},
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
@@ -35,7 +35,8 @@ pub(super) struct Live {
     /// When the loop looks at it again, milliseconds since 1970.
     pub(super) timer: Option<i64>,
     kind: Arc<dyn Kind>,
-    input: Arc<str>,
+    /// Its input; or why it cannot be read, which is told when somebody needs it.
+    content: Result<Box<dyn Content>, CatalogError>,
     /// The trace of its start; empty where there is none.
     trace: String,
     pub(super) state: State,
@@ -66,9 +67,10 @@ impl Live {
         state: State,
     ) -> Self {
         let input = match &first.event {
-            Event::Started { input, .. } => Arc::from(input.as_str()),
-            _ => Arc::from(""),
+            Event::Started { input, .. } => input.as_str(),
+            _ => "",
         };
+        let content = Arc::clone(&kind).read(saga, input);
         let shown = kind.project(&state);
         Self {
             saga,
@@ -77,7 +79,7 @@ impl Live {
             version,
             timer: None,
             kind,
-            input,
+            content,
             trace: first.trace.clone(),
             state,
             events: Vec::new(),
@@ -89,6 +91,10 @@ impl Live {
             counts_as_waiting: false,
             shown_since: (version, first.at),
         }
+    }
+
+    fn content(&self) -> Result<&dyn Content, CatalogError> {
+        self.content.as_deref().map_err(CatalogError::clone)
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -198,7 +204,7 @@ impl Live {
     fn withdraw(&mut self) {
         for step in withdrawals(self.kind.definition(), &self.state) {
             let header = self.header(step, 1, 0, self.trace.clone());
-            match self.kind.command(step, header, &self.input, &self.state) {
+            match self.content().and_then(|content| content.command(step, header, &self.state)) {
                 Ok(message) => self.messages.push(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
             }
@@ -207,7 +213,7 @@ impl Live {
 
     fn compensate(&mut self, step: usize, now: i64) {
         let header = self.header(step, self.state.steps[step].commands + 1, 0, self.trace.clone());
-        match self.kind.command(step, header, &self.input, &self.state) {
+        match self.content().and_then(|content| content.command(step, header, &self.state)) {
             Ok(message) => {
                 metrics::compensation();
                 let name = self.kind.definition().steps[step].name.clone();
@@ -248,7 +254,7 @@ impl Live {
         let name = def.name.as_str();
         let span = telemetry::call_span(self.saga, def.participant, name, attempts + 1, &self.trace);
         let header = self.header(step, attempts + 1, time, telemetry::below(&span, &self.trace));
-        match self.kind.call(step, header, &self.input, &self.state) {
+        match self.content().and_then(|content| content.call(step, header, &self.state)) {
             Ok(call) => {
                 let state = &mut self.state.steps[step];
                 let is_retry = state.called && attempts > 0;
@@ -417,7 +423,9 @@ impl Live {
         let projection = self.kind.project(&self.state);
         let mut messages = std::mem::take(&mut self.messages);
         if projection.status != self.shown.status {
-            messages.extend(self.kind.announce(self.saga, &self.input, &projection, self.version + 1, now));
+            let event = self.content().ok();
+            let event = event.and_then(|c| c.announce(&projection, self.version + 1, now));
+            messages.extend(event);
         }
         let changed = (projection != self.shown).then(|| projection.clone());
         self.shown = projection;

@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use super::*;
 use crate::{
     catalog::{
-        CatalogError, Kind, Projection,
+        CatalogError, Content, Kind, Projection,
         order::{Input as Input_, Line, OrderSaga},
     },
     participants::{Call, CallOutcome, Callees, DispatchOptions},
@@ -181,12 +181,8 @@ impl Kind for Refund {
         &self.0
     }
 
-    fn call(&self, _: usize, header: StepHeader, _: &str, _: &State) -> Result<Call, CatalogError> {
-        Ok(Call::Screen(proto::risk::v1::ScreenItem { header: Some(header), ..Default::default() }))
-    }
-
-    fn command(&self, _: usize, _: StepHeader, _: &str, _: &State) -> Result<Message, CatalogError> {
-        Ok(Message::new(Exchange::Commands, "somebody", "X", "orchestrator", vec![]))
+    fn read(self: Arc<Self>, _: SagaId, _: &str) -> Result<Box<dyn Content>, CatalogError> {
+        Ok(Box::new(Nothing))
     }
 
     fn output(&self, _: usize, _: &[u8]) -> Result<String, CatalogError> {
@@ -205,8 +201,20 @@ impl Kind for Refund {
             cancel_requested: false,
         }
     }
+}
 
-    fn announce(&self, _: SagaId, _: &str, _: &Projection, _: i64, _: i64) -> Option<Message> {
+struct Nothing;
+
+impl Content for Nothing {
+    fn call(&self, _: usize, header: StepHeader, _: &State) -> Result<Call, CatalogError> {
+        Ok(Call::Screen(proto::risk::v1::ScreenItem { header: Some(header), ..Default::default() }))
+    }
+
+    fn command(&self, _: usize, _: StepHeader, _: &State) -> Result<Message, CatalogError> {
+        Ok(Message::new(Exchange::Commands, "somebody", "X", "orchestrator", vec![]))
+    }
+
+    fn announce(&self, _: &Projection, _: i64, _: i64) -> Option<Message> {
         None
     }
 }

@@ -95,7 +95,7 @@ fn start(w: &mut World, process: ProcessId, wish: Wish, tell: Tell) {
     let started = Event::Started {
         kind: definition.kind.to_owned(),
         version: definition.version,
-        hash: definition.hash(),
+        hash: kind.hash(),
         steps: definition.steps.iter().map(|step| step.name.clone()).collect(),
         skipped: Vec::new(),
         deadline: at.saturating_add(definition.deadline_ms),
@@ -107,7 +107,7 @@ fn start(w: &mut World, process: ProcessId, wish: Wish, tell: Tell) {
         epoch,
         kind: definition.kind.to_owned(),
         definition_version: i32::try_from(definition.version).unwrap_or(i32::MAX),
-        definition_hash: definition.hash(),
+        definition_hash: kind.hash(),
         started: Recorded { at, trace: String::new(), event: started },
         key: wish.key.clone(),
         fingerprint: wish.fingerprint,

@@ -1,6 +1,6 @@
 //! `cargo xtask golden`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use chassis::testbed::TestDatabase;
 use clap::Args;
@@ -19,8 +19,8 @@ pub(crate) struct Golden {
 impl Golden {
     pub(crate) async fn run(self) -> ExitCode {
         for saga in golden::definitions() {
-            if self.all || !golden::place().join(golden::name(&saga)).exists() {
-                golden::record(Arc::new(saga), |line| eprintln!("{line}")).await;
+            if self.all || !golden::place().join(golden::name(&*saga)).exists() {
+                golden::record(saga, |line| eprintln!("{line}")).await;
             }
         }
         if self.release {

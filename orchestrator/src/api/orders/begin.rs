@@ -86,7 +86,7 @@ pub(super) fn new_start(
     let started = Event::Started {
         kind: definition.kind.to_owned(),
         version: definition.version,
-        hash: definition.hash(),
+        hash: kind.hash(),
         steps: definition.steps.iter().map(|s| s.name.clone()).collect(),
         skipped: Vec::new(),
         deadline: at.saturating_add(definition.deadline_ms),
@@ -98,7 +98,7 @@ pub(super) fn new_start(
         epoch,
         kind: definition.kind,
         definition_version: i32::try_from(definition.version).unwrap_or(i32::MAX),
-        definition_hash: definition.hash(),
+        definition_hash: kind.hash(),
         started: Recorded { at, trace: chassis::telemetry::traceparent(), event: started },
         customer: checked.customer.to_string(),
         merchant: checked.merchant.to_string(),

@@ -1,0 +1,215 @@
+//! What one order saga is about, and the messages that follow from it: calls, commands, events.
+//!
+//! Its input is read once, when the saga comes into memory; each message is a pure function of it and of the state.
+
+use std::sync::Arc;
+
+use chassis::{
+    bus::{Exchange, Message, header},
+    seeded::{self, Bug},
+};
+use proto::{
+    inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
+    risk::v1 as risk, step::StepHeader,
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    CHARGE, COMMIT, COMPLETE, Charged, Input, Line, OPEN, OrderSaga, POST, RESERVE, SCREEN, stage_time,
+};
+use crate::{
+    catalog::{CatalogError, Content, Projection},
+    participants::Call,
+    saga::{Definition, Forward, State},
+};
+
+/// An order saga's input, and the version that it follows.
+pub(super) struct OrderContent {
+    pub(super) saga: Arc<OrderSaga>,
+    pub(super) saga_id: String,
+    pub(super) order_id: String,
+    pub(super) input: Input,
+}
+
+impl Content for OrderContent {
+    fn call(&self, step: usize, header: StepHeader, state: &State) -> Result<Call, CatalogError> {
+        let input = &self.input;
+        let order_id = self.order_id.clone();
+        let header = Some(header);
+        Ok(match step {
+            OPEN => Call::Open(order::OpenItem {
+                header,
+                order_id,
+                customer_id: input.customer_id.clone(),
+                merchant_id: input.merchant_id.clone(),
+                currency_code: input.currency.clone(),
+                lines: input.lines.iter().map(priced).collect(),
+                subtotal_minor: input.subtotal,
+                tax_minor: input.tax,
+                total_minor: input.total,
+            }),
+            RESERVE => Call::Reserve(inventory::ReserveItem {
+                header,
+                order_id,
+                lines: input
+                    .lines
+                    .iter()
+                    .map(|line| inventory::ReserveLine { sku: line.sku.clone(), quantity: line.quantity })
+                    .collect(),
+                hold_until: Some(stamp(
+                    input.accepted_at.saturating_add(self.saga.definition.deadline_ms.saturating_mul(2)),
+                )),
+            }),
+            SCREEN => Call::Screen(risk::ScreenItem {
+                header,
+                order_id,
+                customer_id: input.customer_id.clone(),
+                merchant_id: input.merchant_id.clone(),
+                amount: money(input.total, &input.currency),
+            }),
+            CHARGE => Call::Charge(payment::ChargeItem {
+                header,
+                order_id,
+                customer_id: input.customer_id.clone(),
+                merchant_id: input.merchant_id.clone(),
+                amount: money(charged(input.subtotal, input.total), &input.currency),
+                method: Some(payment::charge_item::Method::Card(payment::CardMethod {
+                    token: input.card_token.clone(),
+                })),
+            }),
+            POST => Call::Post(ledger::PostItem {
+                header,
+                order_id,
+                merchant_id: input.merchant_id.clone(),
+                total: money(input.total, &input.currency),
+                tax_minor: input.tax,
+                payment_id: self.earlier::<Charged>(state, CHARGE)?.payment_id,
+            }),
+            COMMIT => Call::Commit(inventory::CommitItem {
+                header,
+                order_id,
+                reserve_step: self.saga.name(RESERVE).to_string(),
+            }),
+            COMPLETE => Call::Complete(order::CompleteItem {
+                header,
+                order_id,
+                history: history(&self.saga.definition, state, "COMPLETED"),
+            }),
+            other => return Err(CatalogError::Input(format!("the order saga has no step {other}"))),
+        })
+    }
+
+    fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError> {
+        let order_id = self.order_id.clone();
+        let reason = state.turned.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default();
+        let (saga, name, trace) = (header.saga_id.clone(), header.step.clone(), header.trace.clone());
+        let participant = self.saga.definition.steps[step].participant;
+        let header = Some(header);
+        let (kind, body) = match step {
+            OPEN => {
+                let history = history(&self.saga.definition, state, "CANCELLED");
+                encode(&order::CancelItem { header, order_id, reason, history })
+            }
+            RESERVE => encode(&inventory::ReleaseItem { header, order_id, reason }),
+            SCREEN => encode(&risk::WithdrawItem { header, order_id, reason }),
+            CHARGE => encode(&payment::RefundItem { header, order_id, reason }),
+            POST => encode(&ledger::ReverseItem { header, order_id, reason }),
+            _ => {
+                return Err(CatalogError::Input(format!("{name} has no command")));
+            }
+        };
+        Ok(Message::new(Exchange::Commands, participant, &kind, "orchestrator", body)
+            .with(header::SAGA, saga)
+            .with(header::STEP, name)
+            .with(header::TRACE, trace))
+    }
+
+    fn announce(&self, shown: &Projection, version: i64, at: i64) -> Option<Message> {
+        let event = match shown.status {
+            "CREATED" => "order.created",
+            "INVENTORY_RESERVED" => "order.inventory_reserved",
+            "PAYMENT_SUCCESS" => "order.payment_success",
+            "COMPLETED" => "order.completed",
+            "CANCELLED" => "order.cancelled",
+            "UNDER_REVIEW" => "order.under_review",
+            _ => "order.awaiting_payment",
+        };
+        let input = &self.input;
+        let status = order::OrderStatus::from_str_name(shown.status)?;
+        let money = |minor| money(minor, &input.currency);
+        let body = order::OrderChanged {
+            order_id: self.order_id.clone(),
+            saga_id: self.saga_id.clone(),
+            status: status.into(),
+            status_reason: shown.reason.clone(),
+            customer_id: input.customer_id.clone(),
+            merchant_id: input.merchant_id.clone(),
+            lines: input
+                .lines
+                .iter()
+                .map(|l| order::OrderLine {
+                    sku: l.sku.clone(),
+                    quantity: l.quantity,
+                    unit_price: money(l.unit_price),
+                })
+                .collect(),
+            total: money(input.total),
+            time: Some(stamp(at)),
+            version,
+        };
+        let (kind, bytes) = encode(&body);
+        Some(
+            Message::new(Exchange::Events, event, &kind, "orchestrator", bytes)
+                .with(header::SAGA, self.saga_id.clone())
+                .with(header::SUBJECT, self.order_id.clone()),
+        )
+    }
+}
+
+impl OrderContent {
+    fn earlier<T: DeserializeOwned + Default>(&self, state: &State, step: usize) -> Result<T, CatalogError> {
+        match state.steps.get(step).map(|s| &s.forward) {
+            Some(Forward::Done { output }) => serde_json::from_str(output).map_err(|e| {
+                CatalogError::Output { step: self.saga.name(step).to_string(), why: e.to_string() }
+            }),
+            _ => Ok(T::default()),
+        }
+    }
+}
+
+fn stamp(ms: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: ms.div_euclid(1000),
+        nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or(0),
+    }
+}
+
+fn money(minor_units: i64, currency: &str) -> Option<proto::money::Money> {
+    Some(proto::money::Money { minor_units, currency_code: currency.to_owned() })
+}
+
+/// What an order's card is charged, tax included.
+fn charged(subtotal: i64, total: i64) -> i64 {
+    if seeded::is(Bug::ChargedWithoutTax) { subtotal } else { total }
+}
+
+fn history(definition: &Definition, state: &State, end: &str) -> Vec<order::StatusChange> {
+    let change = |status: &str, at: i64| order::StatusChange { status: status.into(), time: Some(stamp(at)) };
+    let reserved = stage_time(definition, state, 0).map(|at| change("INVENTORY_RESERVED", at));
+    let paid = stage_time(definition, state, 1).map(|at| change("PAYMENT_SUCCESS", at));
+    let ended = change(end, state.times.1);
+    reserved.into_iter().chain(paid).chain([ended]).collect()
+}
+
+fn priced(line: &Line) -> order::PricedLine {
+    order::PricedLine {
+        sku: line.sku.clone(),
+        quantity: line.quantity,
+        unit_price_minor: line.unit_price,
+        line_total_minor: line.line_total,
+    }
+}
+
+fn encode<M: prost::Name>(message: &M) -> (String, Vec<u8>) {
+    (M::full_name(), message.encode_to_vec())
+}
