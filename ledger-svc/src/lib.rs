@@ -53,6 +53,7 @@ pub const SCHEMA: database::Schema = database::Schema {
         (2, "chain", include_str!("../../migrations/ledger/0002_chain.sql")),
         (3, "balance", include_str!("../../migrations/ledger/0003_balance.sql")),
         (4, "indexes", include_str!("../../migrations/ledger/0004_indexes.sql")),
+        (5, "balanced", include_str!("../../migrations/ledger/0005_balanced.sql")),
     ],
     grants: store::GRANTS,
 };
