@@ -6,7 +6,3 @@ drop index orchestrator.outbox_due;
 -- Sagas under way are found by shard; those that are anything but RUNNING are few, and asked for by name.
 drop index orchestrator.saga_by_state;
 create index saga_aside on orchestrator.saga (state, saga_id) where not ended and state <> 'RUNNING';
-
--- Keys lie in the table as they came, which is all that forgetting the old ones needs.
-drop index orchestrator.idempotency_key_by_time;
-create index idempotency_key_by_time on orchestrator.idempotency_key using brin (create_time) with (pages_per_range = 16);

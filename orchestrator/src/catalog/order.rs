@@ -85,12 +85,7 @@ impl Kind for OrderSaga {
 
     fn read(self: Arc<Self>, saga: SagaId, input: &str) -> Result<Box<dyn Content>, CatalogError> {
         let input = serde_json::from_str(input).map_err(|e| CatalogError::Input(e.to_string()))?;
-        Ok(Box::new(OrderContent {
-            saga_id: saga.to_string(),
-            order_id: saga.order().to_string(),
-            saga: self,
-            input,
-        }))
+        Ok(Box::new(OrderContent { id: saga, order_id: saga.order().to_string(), saga: self, input }))
     }
 
     fn output(&self, step: usize, done: &[u8]) -> Result<String, CatalogError> {

@@ -13,6 +13,7 @@ use proto::{
     risk::v1 as risk, step::StepHeader,
 };
 use serde::de::DeserializeOwned;
+use types::SagaId;
 
 use super::{
     CHARGE, COMMIT, COMPLETE, Charged, Input, Line, OPEN, OrderSaga, POST, RESERVE, SCREEN, stage_time,
@@ -26,7 +27,7 @@ use crate::{
 /// An order saga's input, and the version that it follows.
 pub(super) struct OrderContent {
     pub(super) saga: Arc<OrderSaga>,
-    pub(super) saga_id: String,
+    pub(super) id: SagaId,
     pub(super) order_id: String,
     pub(super) input: Input,
 }
@@ -139,7 +140,7 @@ impl Content for OrderContent {
         let money = |minor| money(minor, &input.currency);
         let body = order::OrderChanged {
             order_id: self.order_id.clone(),
-            saga_id: self.saga_id.clone(),
+            saga_id: self.id.to_string(),
             status: status.into(),
             status_reason: shown.reason.clone(),
             customer_id: input.customer_id.clone(),
@@ -160,7 +161,7 @@ impl Content for OrderContent {
         let (kind, bytes) = encode(&body);
         Some(
             Message::new(Exchange::Events, event, &kind, "orchestrator", bytes)
-                .with(header::SAGA, self.saga_id.clone())
+                .with(header::SAGA, self.id.to_string())
                 .with(header::SUBJECT, self.order_id.clone()),
         )
     }
