@@ -262,9 +262,7 @@ impl Vandal {
         let _postgres = self.site.postgres.lock().await;
         let _node = self.site.broker.lock().await;
         let broker = self.reach().await?;
-        if !broker.delete(&queue.name, takers.len()).await.map_err(|error| error.to_string())? {
-            return Err("something waited in it all the time".to_owned());
-        }
+        broker.delete(&queue.name, takers.len()).await?;
         let began = Instant::now();
         while !broker.look(&queue.name).await.is_ok_and(|(_, takers)| takers > 0) {
             if began.elapsed() > Duration::from_secs(60) {

@@ -77,22 +77,31 @@ impl Broker {
         true
     }
 
-    /// Deletes a queue once everybody is connected, `takers` take from it and nothing waits in it; whether it came to that.
+    /// Deletes a queue once everybody is connected, `takers` take from it and nothing waits in it.
     ///
     /// # Errors
-    /// What the broker said.
-    pub(super) async fn delete(&self, queue: &str, takers: usize) -> lapin::Result<bool> {
+    /// What the broker said, or what kept it from being so.
+    pub(super) async fn delete(&self, queue: &str, takers: usize) -> Result<(), String> {
         let until = tokio::time::Instant::now() + Duration::from_secs(20);
         let takers = u32::try_from(takers).unwrap_or(u32::MAX);
-        while !self.all_served().await || self.look(queue).await? != (0, takers) {
+        let said = |error: lapin::Error| error.to_string();
+        loop {
+            let (served, found) = (self.all_served().await, self.look(queue).await.map_err(said)?);
+            if served && found == (0, takers) {
+                break;
+            }
             if tokio::time::Instant::now() > until {
-                return Ok(false);
+                let (waiting, taking) = found;
+                let all = if served { "all" } else { "not all" };
+                return Err(format!(
+                    "it was never idle: {waiting} messages waited, {taking} of {takers} took from it, {all} queues were served"
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let channel = self.connection.create_channel().await?;
-        channel.queue_delete(self.name(queue), QueueDeleteOptions::default()).await?;
-        Ok(true)
+        let channel = self.connection.create_channel().await.map_err(said)?;
+        channel.queue_delete(self.name(queue), QueueDeleteOptions::default()).await.map_err(said)?;
+        Ok(())
     }
 
     /// Sends each queue a message of every ill; the names of those that the broker has.
