@@ -60,7 +60,8 @@ impl Outbox {
                 "insert into {schema}.outbox (outbox_id, exchange, routing_key, kind, body, headers, create_time) \
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::timestamptz[])"
             ),
-            // Ids follow time, near enough for whom to serve first. `not_before` doubles as the claim: a relay that dies with rows in hand leaves them to the next sweep.
+            // Ids follow time, near enough for whom to serve first. `not_before` doubles as the claim: a relay that dies with
+            // rows in hand leaves them to the next sweep.
             claim: format!(
                 "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
                  from (select outbox_id from {schema}.outbox where dead_time is null \

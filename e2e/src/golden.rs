@@ -115,7 +115,7 @@ impl Story<'_> {
                 format!("call {} {}", self.name(*step), fingerprint(&body))
             }
             Move::Compensate(step) => {
-                let command = self.content.command(*step, self.header(*step), self.state);
+                let command = self.saga.command(*step, self.header(*step), self.state);
                 let command = command.map_err(|e| e.to_string())?;
                 format!("send {} {}", command.kind, fingerprint(&command.body))
             }

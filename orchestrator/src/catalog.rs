@@ -71,6 +71,13 @@ pub trait Kind: Send + Sync + 'static {
     /// When it is not an input of this kind.
     fn read(self: Arc<Self>, saga: SagaId, input: &str) -> Result<Box<dyn Content>, CatalogError>;
 
+    /// The message of the command that takes a step back. It needs nothing of the input: what was done is taken back, whether
+    /// that can be read or not.
+    ///
+    /// # Errors
+    /// When the step has none.
+    fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError>;
+
     /// Reads the step's encoded …Done message as the output that the journal stores.
     ///
     /// # Errors
@@ -87,19 +94,13 @@ pub trait Kind: Send + Sync + 'static {
     fn project(&self, state: &State) -> Projection;
 }
 
-/// What one saga is about: its input, read once, and the messages that follow from it.
+/// What one saga is about: its input, read once, and the calls and events that follow from it.
 pub trait Content: Send + Sync {
     /// The call of a step: a pure function of the input and earlier outputs.
     ///
     /// # Errors
     /// When there is no such step, or an output that it needs cannot be read.
     fn call(&self, step: usize, header: StepHeader, state: &State) -> Result<Call, CatalogError>;
-
-    /// The message of the command that takes a step back.
-    ///
-    /// # Errors
-    /// When the step has none.
-    fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError>;
 
     /// The event that tells the world of a new status, if it does.
     fn announce(&self, projection: &Projection, version: i64, at: i64) -> Option<Message>;

@@ -40,6 +40,8 @@ The record of acknowledged orders is one JSON object per line, as the client wro
 `order_id` may be a bare UUID; `key` is the request id (or any text that is one per request), `fingerprint` whatever the
 client knows its request by; both may be left out.
 
+What the command line names, a folder or databases, goes before the environment.
+
 Exit codes: 0 clean, 1 an invariant is broken, 2 wrongly used, 3 something could not be read.
 
 Examples:

@@ -1,7 +1,7 @@
 //! The order saga: open, reserve and screen; charge; book; the pivot; then commit and complete.
 //!
-//! What its steps give, and what of it is shown. Its tables are in `order/table.rs`, its input and typed outputs in
-//! `order/shape.rs`, its messages in `order/content.rs`.
+//! What its steps give, what takes them back, and what of it is shown. Its tables are in `order/table.rs`, its input and typed
+//! outputs in `order/shape.rs`, its calls and events in `order/content.rs`.
 
 mod content;
 mod shape;
@@ -9,8 +9,14 @@ mod table;
 
 use std::sync::Arc;
 
-use chassis::seeded::{self, Bug};
-use proto::{inventory::v1 as inventory, ledger::v1 as ledger, payment::v1 as payment, risk::v1 as risk};
+use chassis::{
+    bus::{Exchange, Message, header},
+    seeded::{self, Bug},
+};
+use proto::{
+    inventory::v1 as inventory, ledger::v1 as ledger, order::v1 as order, payment::v1 as payment,
+    risk::v1 as risk, step::StepHeader,
+};
 use types::{SagaId, StepName};
 
 use content::OrderContent;
@@ -74,6 +80,25 @@ fn stage_time(definition: &Definition, state: &State, stage: usize) -> Option<i6
         .flatten()
 }
 
+fn stamp(ms: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: ms.div_euclid(1000),
+        nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or(0),
+    }
+}
+
+fn history(definition: &Definition, state: &State, end: &str) -> Vec<order::StatusChange> {
+    let change = |status: &str, at: i64| order::StatusChange { status: status.into(), time: Some(stamp(at)) };
+    let reserved = stage_time(definition, state, 0).map(|at| change("INVENTORY_RESERVED", at));
+    let paid = stage_time(definition, state, 1).map(|at| change("PAYMENT_SUCCESS", at));
+    let ended = change(end, state.times.1);
+    reserved.into_iter().chain(paid).chain([ended]).collect()
+}
+
+fn order_id(header: &StepHeader) -> String {
+    header.saga_id.parse::<SagaId>().map(|saga| saga.order().to_string()).unwrap_or_default()
+}
+
 impl Kind for OrderSaga {
     fn definition(&self) -> &Definition {
         &self.definition
@@ -86,6 +111,29 @@ impl Kind for OrderSaga {
     fn read(self: Arc<Self>, saga: SagaId, input: &str) -> Result<Box<dyn Content>, CatalogError> {
         let input = serde_json::from_str(input).map_err(|e| CatalogError::Input(e.to_string()))?;
         Ok(Box::new(OrderContent { id: saga, order_id: saga.order().to_string(), saga: self, input }))
+    }
+
+    fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError> {
+        let order_id = order_id(&header);
+        let reason = state.turned.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default();
+        let (saga, name, trace) = (header.saga_id.clone(), header.step.clone(), header.trace.clone());
+        let participant = self.definition.steps[step].participant;
+        let header = Some(header);
+        let (kind, body) = match step {
+            OPEN => {
+                let history = history(&self.definition, state, "CANCELLED");
+                encode(&order::CancelItem { header, order_id, reason, history })
+            }
+            RESERVE => encode(&inventory::ReleaseItem { header, order_id, reason }),
+            SCREEN => encode(&risk::WithdrawItem { header, order_id, reason }),
+            CHARGE => encode(&payment::RefundItem { header, order_id, reason }),
+            POST => encode(&ledger::ReverseItem { header, order_id, reason }),
+            _ => return Err(CatalogError::Input(format!("{name} has no command"))),
+        };
+        Ok(Message::new(Exchange::Commands, participant, &kind, "orchestrator", body)
+            .with(header::SAGA, saga)
+            .with(header::STEP, name)
+            .with(header::TRACE, trace))
     }
 
     fn output(&self, step: usize, done: &[u8]) -> Result<String, CatalogError> {
@@ -164,6 +212,10 @@ fn project(definition: &Definition, state: &State) -> Projection {
         }
     };
     Projection { status, reason, metadata, cancel_requested: state.cancel_requested.is_some() }
+}
+
+fn encode<M: prost::Name>(message: &M) -> (String, Vec<u8>) {
+    (M::full_name(), message.encode_to_vec())
 }
 
 fn decode<M: prost::Message + Default>(step: &StepName, bytes: &[u8]) -> Result<M, CatalogError> {

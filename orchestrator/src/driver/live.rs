@@ -204,7 +204,7 @@ impl Live {
     fn withdraw(&mut self) {
         for step in withdrawals(self.kind.definition(), &self.state) {
             let header = self.header(step, 1, 0, self.trace.clone());
-            match self.content().and_then(|content| content.command(step, header, &self.state)) {
+            match self.kind.command(step, header, &self.state) {
                 Ok(message) => self.messages.push(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
             }
@@ -213,7 +213,7 @@ impl Live {
 
     fn compensate(&mut self, step: usize, now: i64) {
         let header = self.header(step, self.state.steps[step].commands + 1, 0, self.trace.clone());
-        match self.content().and_then(|content| content.command(step, header, &self.state)) {
+        match self.kind.command(step, header, &self.state) {
             Ok(message) => {
                 metrics::compensation();
                 let name = self.kind.definition().steps[step].name.clone();

@@ -17,7 +17,7 @@ use crate::{
         order::{Input as Input_, Line, OrderSaga},
     },
     participants::{Call, CallOutcome, Callees, DispatchOptions},
-    saga::{Definition, Event, Retry, StepDef, StepKind},
+    saga::{Definition, Event, Label, Retry, StepDef, StepKind},
     signal::Said,
 };
 
@@ -185,6 +185,10 @@ impl Kind for Refund {
         Ok(Box::new(Nothing))
     }
 
+    fn command(&self, _: usize, _: StepHeader, _: &State) -> Result<Message, CatalogError> {
+        Ok(Message::new(Exchange::Commands, "somebody", "X", "orchestrator", vec![]))
+    }
+
     fn output(&self, _: usize, _: &[u8]) -> Result<String, CatalogError> {
         Ok(String::new())
     }
@@ -210,17 +214,17 @@ impl Content for Nothing {
         Ok(Call::Screen(proto::risk::v1::ScreenItem { header: Some(header), ..Default::default() }))
     }
 
-    fn command(&self, _: usize, _: StepHeader, _: &State) -> Result<Message, CatalogError> {
-        Ok(Message::new(Exchange::Commands, "somebody", "X", "orchestrator", vec![]))
-    }
-
     fn announce(&self, _: &Projection, _: i64, _: i64) -> Option<Message> {
         None
     }
 }
 
 fn live() -> Live {
-    let kind = Arc::new(Refund::new());
+    started(Arc::new(Refund::new()), "")
+}
+
+/// Just begun.
+fn started(kind: Arc<dyn Kind>, input: &str) -> Live {
     let definition = kind.definition();
     let event = Event::Started {
         kind: definition.kind.into(),
@@ -229,7 +233,7 @@ fn live() -> Live {
         steps: definition.steps.iter().map(|step| step.name.clone()).collect(),
         skipped: vec![],
         deadline: 60_000,
-        input: String::new(),
+        input: input.to_owned(),
     };
     let started = Recorded { at: 0, trace: String::new(), event };
     let state = State::start(&started.event, 0).unwrap();
@@ -277,4 +281,20 @@ fn an_end_that_is_decided_while_a_commit_is_in_flight_is_over_when_it_is_durable
     live.transition(5, false).unwrap();
     live.landed();
     assert!(live.is_over());
+}
+
+#[test]
+fn a_saga_whose_input_cannot_be_read_calls_nobody_and_is_taken_back_all_the_same() {
+    let saga = OrderSaga::version(2, 60_000, 60_000).unwrap();
+    let mut live = started(Arc::new(saga), "as a later release wrote it");
+    live.state.steps.iter_mut().take(4).for_each(|step| step.called = true);
+    assert!(live.dispatch(0, 1).is_none());
+    assert_eq!(live.label(), Label::Parked);
+    let (actor, reason) = ("ops".to_owned(), "no way to read it".to_owned());
+    let said = Said::ForceCompensate { actor, reason };
+    live.hear(Signal { id: Uuid::from_u128(1), saga: SagaId::from_uuid(Uuid::nil()), said }, 2);
+    live.decide(2);
+    let sent = live.transition(2, true).unwrap().messages;
+    let kinds: Vec<_> = sent.iter().map(|message| message.kind.rsplit('.').next().unwrap()).collect();
+    assert_eq!(kinds, ["WithdrawItem", "RefundItem"], "the rest follows the answer");
 }

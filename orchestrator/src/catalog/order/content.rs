@@ -1,6 +1,7 @@
-//! What one order saga is about, and the messages that follow from it: calls, commands, events.
+//! What one order saga is about, and what follows from that: calls and events.
 //!
-//! Its input is read once, when the saga comes into memory; each message is a pure function of it and of the state.
+//! Its input is read once, when the saga comes into memory; each message is a pure function of it and of the state. What takes a step back needs
+//! none of it (`OrderSaga::command`).
 
 use std::sync::Arc;
 
@@ -16,12 +17,13 @@ use serde::de::DeserializeOwned;
 use types::SagaId;
 
 use super::{
-    CHARGE, COMMIT, COMPLETE, Charged, Input, Line, OPEN, OrderSaga, POST, RESERVE, SCREEN, stage_time,
+    CHARGE, COMMIT, COMPLETE, Charged, Input, Line, OPEN, OrderSaga, POST, RESERVE, SCREEN, encode, history,
+    stamp,
 };
 use crate::{
     catalog::{CatalogError, Content, Projection},
     participants::Call,
-    saga::{Definition, Forward, State},
+    saga::{Forward, State},
 };
 
 /// An order saga's input, and the version that it follows.
@@ -100,31 +102,6 @@ impl Content for OrderContent {
         })
     }
 
-    fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError> {
-        let order_id = self.order_id.clone();
-        let reason = state.turned.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default();
-        let (saga, name, trace) = (header.saga_id.clone(), header.step.clone(), header.trace.clone());
-        let participant = self.saga.definition.steps[step].participant;
-        let header = Some(header);
-        let (kind, body) = match step {
-            OPEN => {
-                let history = history(&self.saga.definition, state, "CANCELLED");
-                encode(&order::CancelItem { header, order_id, reason, history })
-            }
-            RESERVE => encode(&inventory::ReleaseItem { header, order_id, reason }),
-            SCREEN => encode(&risk::WithdrawItem { header, order_id, reason }),
-            CHARGE => encode(&payment::RefundItem { header, order_id, reason }),
-            POST => encode(&ledger::ReverseItem { header, order_id, reason }),
-            _ => {
-                return Err(CatalogError::Input(format!("{name} has no command")));
-            }
-        };
-        Ok(Message::new(Exchange::Commands, participant, &kind, "orchestrator", body)
-            .with(header::SAGA, saga)
-            .with(header::STEP, name)
-            .with(header::TRACE, trace))
-    }
-
     fn announce(&self, shown: &Projection, version: i64, at: i64) -> Option<Message> {
         let event = match shown.status {
             "CREATED" => "order.created",
@@ -178,13 +155,6 @@ impl OrderContent {
     }
 }
 
-fn stamp(ms: i64) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: ms.div_euclid(1000),
-        nanos: i32::try_from(ms.rem_euclid(1000) * 1_000_000).unwrap_or(0),
-    }
-}
-
 fn money(minor_units: i64, currency: &str) -> Option<proto::money::Money> {
     Some(proto::money::Money { minor_units, currency_code: currency.to_owned() })
 }
@@ -194,14 +164,6 @@ fn charged(subtotal: i64, total: i64) -> i64 {
     if seeded::is(Bug::ChargedWithoutTax) { subtotal } else { total }
 }
 
-fn history(definition: &Definition, state: &State, end: &str) -> Vec<order::StatusChange> {
-    let change = |status: &str, at: i64| order::StatusChange { status: status.into(), time: Some(stamp(at)) };
-    let reserved = stage_time(definition, state, 0).map(|at| change("INVENTORY_RESERVED", at));
-    let paid = stage_time(definition, state, 1).map(|at| change("PAYMENT_SUCCESS", at));
-    let ended = change(end, state.times.1);
-    reserved.into_iter().chain(paid).chain([ended]).collect()
-}
-
 fn priced(line: &Line) -> order::PricedLine {
     order::PricedLine {
         sku: line.sku.clone(),
@@ -209,8 +171,4 @@ fn priced(line: &Line) -> order::PricedLine {
         unit_price_minor: line.unit_price,
         line_total_minor: line.line_total,
     }
-}
-
-fn encode<M: prost::Name>(message: &M) -> (String, Vec<u8>) {
-    (M::full_name(), message.encode_to_vec())
 }
