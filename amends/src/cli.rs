@@ -1,11 +1,12 @@
 //! The command line: every subcommand of `amends`.
 //!
 //! One file per noun. A noun's commands are clients of a running server: they ask, show the answer and end; nothing in
-//! `cli/` may open a database (`audit` has the auditor do it). Read next: `cli/server.rs` and `cli/output.rs`, which all
+//! `cli/` may open a database (`audit` and `bench` have the auditor do it). Read next: `cli/server.rs` and `cli/output.rs`, which all
 //! nouns share.
 
 mod audit;
 mod balance;
+mod bench;
 mod demo;
 mod failure;
 mod furnish;
@@ -16,6 +17,7 @@ mod review;
 mod saga;
 mod server;
 mod stock;
+mod stores;
 mod value;
 
 use std::{future::Future, process::ExitCode};
@@ -63,6 +65,8 @@ enum Command {
     Review(Noun<review::Command>),
     /// Play four orders against a running server and show their timelines
     Demo(Alone<demo::Demo>),
+    /// Put orders in great number on a running server, and say how fast it is
+    Bench(Box<Alone<bench::Bench>>),
     /// Judge the invariants over all databases and the provider's book
     Audit(Box<audit::Audit>),
     /// Audit every few minutes, with metrics, in a process of its own
@@ -148,6 +152,10 @@ impl Cli {
             Command::Balance(BalanceNoun { balance, server }) => ask(&server, balance.run(&server)),
             Command::Review(Noun { command, server }) => ask(&server, command.run(&server)),
             Command::Demo(Alone { command, server }) => ask(&server, command.run(&server)),
+            Command::Bench(alone) => {
+                let Alone { command, server } = *alone;
+                ask(&server, command.run(&server))
+            }
             Command::Audit(audit) => audit.run(),
             Command::Auditor(alone) => host::run(&alone.telemetry(), async |stops| alone.run(stops).await),
             Command::Provision(provision) => {

@@ -7,12 +7,11 @@
 mod store;
 
 use anyhow::Context as _;
-use sqlx::{PgPool, postgres::PgPoolOptions};
-
-use crate::{
-    load::{Outcome, Subject},
+use load::{
+    Outcome, Subject,
     mix::{Drawn, Due},
 };
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 /// Best of those tried on two cores: more only wait for each other.
 const CONNECTIONS: u32 = 16;

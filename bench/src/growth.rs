@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::ensure;
+use load::{Load, Measured, Pace};
 use serde::Serialize;
 
 use crate::{
-    load::{self, Load, Measured, Pace},
     ordeal,
     store::{self, ordeal as look},
 };

@@ -1,14 +1,9 @@
 //! `cargo run --release -p bench -- …`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
-use bench::{
-    growth,
-    load::{Load, Pace},
-    mix::{Mix, Spread},
-    ordeal, page, plan, subject, table,
-};
+use bench::{growth, ordeal, page, plan, subject, table};
 use clap::{Args, Parser, Subcommand};
 
 /// How fast Amends is, beside code that has no orchestrator.
@@ -127,45 +122,10 @@ impl What {
 
 #[derive(Debug, Args)]
 struct One {
-    /// Closed loop: so many orders in flight
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    in_flight: usize,
-    /// Open loop instead: so many orders due per second
-    #[arg(long, value_name = "N", conflicts_with = "in_flight")]
-    rate: Option<f64>,
-    /// How long is measured, in seconds
-    #[arg(long, default_value_t = 10.0, value_name = "S")]
-    seconds: f64,
-    /// How long it warms up before, in seconds
-    #[arg(long, default_value_t = 4.0, value_name = "S")]
-    warm_up: f64,
-    /// Which orders
-    #[arg(long, value_enum, default_value = "standard")]
-    mix: Mix,
-    /// How they spread over goods and merchants: uniform, hot, zipf:1.0
-    #[arg(long, default_value = "uniform")]
-    spread: Spread,
-    /// Draws the orders
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    seed: u64,
+    #[command(flatten)]
+    load: load::Flags,
     #[command(flatten)]
     what: What,
-}
-
-impl One {
-    fn load(&self) -> anyhow::Result<Load> {
-        anyhow::ensure!((0.5..=3600.0).contains(&self.seconds), "--seconds: 0.5 to 3600");
-        anyhow::ensure!((0.0..=600.0).contains(&self.warm_up), "--warm-up: 0 to 600");
-        anyhow::ensure!(self.rate.is_none_or(|rate| (0.1..=1e6).contains(&rate)), "--rate: 0.1 to 1000000");
-        Ok(Load {
-            pace: self.rate.map_or(Pace::Closed(self.in_flight), Pace::Open),
-            mix: self.mix,
-            spread: self.spread,
-            warm_up: Duration::from_secs_f64(self.warm_up),
-            time: Duration::from_secs_f64(self.seconds),
-            seed: self.seed,
-        })
-    }
 }
 
 #[tokio::main]
@@ -185,7 +145,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Compare { one, times, baseline_in_flight, page } => {
-            let (program, load) = (subject::program(one.what.amends.clone())?, one.load()?);
+            let (program, load) = (subject::program(one.what.amends.clone())?, one.load.load()?);
             let plan =
                 table::Plan { program: &program, flags: &one.what.flags, times, load, baseline_in_flight };
             let table = table::measure(plan, |line| eprintln!("{line}")).await?;
@@ -199,7 +159,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Embedded { one, statements } => {
             let program = subject::program(one.what.amends.clone())?;
-            let figures = plan::embedded(&program, one.load()?, &one.what.flags, statements).await?;
+            let figures = plan::embedded(&program, one.load.load()?, &one.what.flags, statements).await?;
             println!("{}\n{}", figures.server, figures.line());
             for statement in &figures.statements {
                 println!(
@@ -213,13 +173,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let program = subject::program(one.what.amends.clone())?;
             anyhow::ensure!(one.what.flags.is_empty(), "it runs already: flags are for what is started here");
             let place = plan::There { servers: server, services: (order, inventory), postgres };
-            let figures = plan::there(&program, &place, one.load()?).await?;
+            let figures = plan::there(&program, &place, one.load.load()?).await?;
             println!("{}\n{}", figures.server, figures.line());
             one.what.write(&figures)
         }
         Command::Growth { orders, one } => {
             let program = subject::program(one.what.amends.clone())?;
-            let (load, flags) = (one.load()?, &one.what.flags);
+            let (load, flags) = (one.load.load()?, &one.what.flags);
             let growth = growth::measure(&program, orders, load, flags, |line| eprintln!("{line}")).await?;
             println!("{}", growth.line());
             one.what.write(&growth)
@@ -237,7 +197,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             what.write(&taken)
         }
         Command::Baseline { one } => {
-            let figures = plan::baseline(&subject::program(one.what.amends.clone())?, one.load()?).await?;
+            let figures =
+                plan::baseline(&subject::program(one.what.amends.clone())?, one.load.load()?).await?;
             println!("{}\n{}", figures.server, figures.line());
             one.what.write(&figures)
         }

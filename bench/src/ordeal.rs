@@ -6,17 +6,19 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use load::{
+    Doors, Load, Pace,
+    mix::{Draw, Mix, Spread},
+};
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    load::{self, Load, Pace},
     meter,
-    mix::{Draw, Mix, Spread},
     plan::UNLIMITED,
     store::{ensure_durable, ordeal as store},
-    subject::{Doors, Embedded},
+    subject::Embedded,
 };
 
 /// For as long as it takes, no order is given up.

@@ -42,8 +42,8 @@ pub fn of(table: &Table) -> String {
             "<figure>{}<figcaption>{}: {}, {:.0}/s</figcaption></figure>",
             drawn(figures),
             escaped(name),
-            escaped(&figures.pace),
-            figures.per_second
+            escaped(&figures.answers.pace),
+            figures.answers.per_second
         );
     }
     page
@@ -69,7 +69,7 @@ fn drawn(figures: &Figures) -> String {
         let _ = write!(svg, "<text x={:.1} y={} font-size=10>{name}</text>", x(quantile), HEIGHT - 5.0);
     }
     let points: Vec<String> =
-        figures.curve.iter().map(|(q, ms)| format!("{:.1},{:.1}", x(*q), y(*ms))).collect();
+        figures.answers.curve.iter().map(|(q, ms)| format!("{:.1},{:.1}", x(*q), y(*ms))).collect();
     let _ = write!(
         svg,
         "<polyline points=\"{}\" fill=none stroke=#2457a6 stroke-width=1.6 /></svg>",

@@ -3,15 +3,15 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, ensure};
+use load::{Answers, Doors, Load, Subject};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     baseline::Baseline,
-    load::{self, Load, Measured, Subject},
     meter::{Meter, Pids},
     report::{Figures, Summary},
     store::{self, statements},
-    subject::{self, Doors, Embedded},
+    subject::{self, Embedded},
 };
 
 /// Flags for `amends up` that leave nothing but the machine to limit it: the provider answers at once, as the baseline's
@@ -65,8 +65,8 @@ pub struct There {
 pub async fn there(program: &Path, place: &There, load: Load) -> anyhow::Result<Figures> {
     let doors = Doors::at(&place.servers)?;
     let callee = |url: &str| chassis::grpc::remote(url).with_context(|| format!("`{url}` is not an address"));
-    subject::furnish(&callee(&place.services.0)?, &callee(&place.services.1)?).await?;
-    subject::greet(&doors).await?;
+    load::furnish(&callee(&place.services.0)?, &callee(&place.services.1)?).await?;
+    load::greet(&doors).await?;
     let figures = measure(Arc::new(doors), &place.postgres, Pids::default(), load, false).await;
     let audit = subject::audit(program, None).await?;
     let figures = figures?;
@@ -134,36 +134,7 @@ async fn measure<S: Subject>(
         true => statements::dearest(&mut PgConnection::connect(postgres).await?, measured.answered).await?,
         false => Vec::new(),
     };
-    Ok(Figures { statements, ..figures(&load, &measured, cost, server) })
-}
-
-/// Where a latency curve has its points.
-const SHARES: [f64; 15] =
-    [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.97, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999];
-
-fn figures(load: &Load, measured: &Measured, cost: crate::meter::Cost, server: String) -> Figures {
-    let at = |quantile: f64| measured.latency.value_at_quantile(quantile) as f64 / 1000.0;
-    Figures {
-        pace: match load.pace {
-            load::Pace::Closed(places) => format!("closed, {places} in flight"),
-            load::Pace::Open(rate) => format!("open, {rate:.0} due per second"),
-        },
-        mix: load.mix,
-        spread: load.spread,
-        seconds: measured.seconds,
-        orders: measured.answered,
-        per_second: measured.rate(),
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        p999_ms: at(0.999),
-        longest_ms: measured.latency.max() as f64 / 1000.0,
-        curve: SHARES.map(|share| (share, at(share))).to_vec(),
-        shed: measured.shed,
-        dropped: measured.dropped,
-        cost,
-        statements: Vec::new(),
-        server,
-    }
+    Ok(Figures { answers: Answers::of(&load, &measured), cost, statements, server })
 }
 
 /// Baseline and Amends in turn, `times` each.

@@ -1,32 +1,15 @@
 //! What was measured, in numbers.
 
+use load::Answers;
 use serde::Serialize;
 
-use crate::{
-    meter::Cost,
-    mix::{Mix, Spread},
-    store::statements::StatementCost,
-};
+use crate::{meter::Cost, store::statements::StatementCost};
 
 /// One run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figures {
-    pub pace: String,
-    pub mix: Mix,
-    pub spread: Spread,
-    pub seconds: f64,
-    pub orders: u64,
-    pub per_second: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub p999_ms: f64,
-    pub longest_ms: f64,
-    /// Share of orders, and within how many milliseconds it was answered.
-    pub curve: Vec<(f64, f64)>,
-    /// Turned away because the subject was full.
-    pub shed: u64,
-    /// Due and never sent.
-    pub dropped: u64,
+    #[serde(flatten)]
+    pub answers: Answers,
     /// Per order.
     pub cost: Cost,
     /// Per order, the dearest first; only where they were counted.
@@ -49,14 +32,9 @@ impl Figures {
             ..
         } = self.cost;
         format!(
-            "{:>7.0}/s  p50 {:>6.1}  p99 {:>7.1}  p99.9 {:>7.1} ms  CPU/order: load {load_us:.0}, subject {subject_us:.0}, \
-             Postgres {postgres_us:.0} µs  commits {durable_commits:.2}  rows +{rows_inserted:.1} ~{rows_updated:.1} -{rows_deleted:.1}{}{}",
-            self.per_second,
-            self.p50_ms,
-            self.p99_ms,
-            self.p999_ms,
-            if self.shed > 0 { format!("  shed {}", self.shed) } else { String::new() },
-            if self.dropped > 0 { format!("  dropped {}", self.dropped) } else { String::new() },
+            "{}  CPU/order: load {load_us:.0}, subject {subject_us:.0}, Postgres {postgres_us:.0} µs  commits \
+             {durable_commits:.2}  rows +{rows_inserted:.1} ~{rows_updated:.1} -{rows_deleted:.1}",
+            self.answers
         )
     }
 }
@@ -81,9 +59,9 @@ impl Summary {
             (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
         };
         Self {
-            per_second: range(|f| f.per_second),
-            p50_ms: range(|f| f.p50_ms),
-            p99_ms: range(|f| f.p99_ms),
+            per_second: range(|f| f.answers.per_second),
+            p50_ms: range(|f| f.answers.p50_ms),
+            p99_ms: range(|f| f.answers.p99_ms),
             runs,
         }
     }
@@ -122,24 +100,27 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use load::{
+        Load, Measured, Pace,
+        mix::{Mix, Spread},
+    };
+
     use super::*;
 
     #[test]
     fn a_summary_has_the_middle_between_the_least_and_the_most() {
-        let run = |per_second| Figures {
-            pace: String::new(),
+        let load = Load {
+            pace: Pace::Closed(1),
             mix: Mix::Happy,
             spread: Spread::Uniform,
-            seconds: 1.0,
-            orders: 1,
-            per_second,
-            p50_ms: 1.0,
-            p99_ms: 2.0,
-            p999_ms: 3.0,
-            longest_ms: 4.0,
-            curve: Vec::new(),
-            shed: 0,
-            dropped: 0,
+            warm_up: Duration::ZERO,
+            time: Duration::ZERO,
+            seed: 1,
+        };
+        let run = |per_second| Figures {
+            answers: Answers { per_second, ..Answers::of(&load, &Measured::new()) },
             cost: Cost::default(),
             statements: Vec::new(),
             server: String::new(),

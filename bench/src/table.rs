@@ -5,11 +5,13 @@
 
 use std::path::Path;
 
+use load::{
+    Load, Pace,
+    mix::{Mix, Spread},
+};
 use serde::Serialize;
 
 use crate::{
-    load::{Load, Pace},
-    mix::{Mix, Spread},
     plan,
     report::{Comparison, Figures},
     subject::Embedded,
@@ -169,8 +171,12 @@ fn rows(
         rows.push(Row {
             measure: "one order alone, embedded",
             goal: "p50 3 ms (4), p99 10 ms",
-            measured: format!("p50 {:.1} ms, p99 {:.1} ms", alone.p50_ms, alone.p99_ms),
-            verdict: Verdict::below(alone.p50_ms, 3.0, 4.0).worse(Verdict::below(alone.p99_ms, 10.0, 10.0)),
+            measured: format!("p50 {:.1} ms, p99 {:.1} ms", alone.answers.p50_ms, alone.answers.p99_ms),
+            verdict: Verdict::below(alone.answers.p50_ms, 3.0, 4.0).worse(Verdict::below(
+                alone.answers.p99_ms,
+                10.0,
+                10.0,
+            )),
         });
     }
     if let Some(half) = of("open loop, half the rate") {
@@ -179,21 +185,21 @@ fn rows(
             goal: "p99 50 ms, p99.9 150 ms",
             measured: format!(
                 "{:.0}/s: p99 {:.1} ms, p99.9 {:.1} ms, {} dropped",
-                half.per_second, half.p99_ms, half.p999_ms, half.dropped
+                half.answers.per_second, half.answers.p99_ms, half.answers.p999_ms, half.answers.dropped
             ),
-            verdict: Verdict::below(half.p99_ms, 50.0, 50.0).worse(Verdict::below(
-                half.p999_ms,
+            verdict: Verdict::below(half.answers.p99_ms, 50.0, 50.0).worse(Verdict::below(
+                half.answers.p999_ms,
                 150.0,
                 150.0,
             )),
         });
     }
     if let Some(declined) = of("all declined") {
-        let ratio = declined.per_second / base.max(f64::EPSILON);
+        let ratio = declined.answers.per_second / base.max(f64::EPSILON);
         rows.push(Row {
             measure: "all declined: every saga compensates",
             goal: "1 × the baseline completing",
-            measured: format!("{:.0}/s, {ratio:.2} ×", declined.per_second),
+            measured: format!("{:.0}/s, {ratio:.2} ×", declined.answers.per_second),
             verdict: Verdict::above(ratio, 1.0, 1.0),
         });
     }
@@ -216,12 +222,12 @@ fn spreads<'a>(rate: f64, of: impl Fn(&str) -> Option<&'a Figures>) -> Vec<Row> 
         ("Zipf 2.0", "goods and merchants by Zipf 2.0", ""),
     ] {
         let Some(figures) = of(name) else { continue };
-        let share = figures.per_second / rate.max(f64::EPSILON);
+        let share = figures.answers.per_second / rate.max(f64::EPSILON);
         let verdict = if goal.is_empty() { Verdict::Reported } else { Verdict::above(share, 0.8, 0.8) };
         rows.push(Row {
             measure,
             goal,
-            measured: format!("{:.0}/s, {share:.2} ×", figures.per_second),
+            measured: format!("{:.0}/s, {share:.2} ×", figures.answers.per_second),
             verdict,
         });
     }

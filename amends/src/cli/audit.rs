@@ -1,6 +1,6 @@
 //! `amends audit`: asks the auditor and shows what it found.
 //!
-//! The one command that reads databases and not a server; it does so through the library alone. Its exit code is a
+//! It reads databases and not a server, and does so through the library alone. Its exit code is a
 //! verdict: 0 clean, 1 something breaks an invariant, 2 wrongly used, 3 something could not be read. Read next:
 //! `../audit.rs`.
 
@@ -18,16 +18,9 @@ use clap::Args;
 use super::{
     failure::Failure,
     output::{Screen, Table, plain, remark},
+    stores::{NoVerdict, Stores},
 };
-use crate::{
-    audit::{self, Anchor, Listed, Options, Progress, Report, Sources},
-    cluster::{self, Cluster},
-    data_dir::{self, DataDir},
-    database_urls::{Named, ReadFrom},
-    host::{self, Usage},
-    postgres::Place,
-    provision,
-};
+use crate::audit::{Anchor, Listed, Options, Progress, Report};
 
 /// The command.
 #[derive(Debug, Args)]
@@ -53,9 +46,7 @@ Examples:
 )]
 pub(crate) struct Audit {
     #[command(flatten)]
-    named: Named,
-    #[command(flatten)]
-    place: Place,
+    stores: Stores,
     /// Nothing moves any more: judge everything, and call whatever is still open or unsent a violation
     #[arg(long)]
     quiescent: bool,
@@ -86,39 +77,6 @@ pub(crate) struct Audit {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten, next_help_heading = "Databases")]
-    databases: ReadFrom,
-}
-
-/// Why there is no verdict.
-#[derive(Debug, thiserror::Error)]
-enum NoVerdict {
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-impl From<audit::Error> for NoVerdict {
-    fn from(error: audit::Error) -> Self {
-        let text = error.to_string();
-        match error {
-            audit::Error::Unreadable { .. } => Self::Unreadable(text),
-            audit::Error::File { .. } | audit::Error::Line { .. } => Self::Usage(text),
-        }
-    }
-}
-
-impl From<Usage> for NoVerdict {
-    fn from(usage: Usage) -> Self {
-        Self::Usage(usage.to_string())
-    }
-}
-
-impl NoVerdict {
-    fn unreadable(error: impl fmt::Display) -> Self {
-        Self::Unreadable(error.to_string())
-    }
 }
 
 impl Audit {
@@ -126,7 +84,7 @@ impl Audit {
     pub(crate) fn run(&self) -> ExitCode {
         let screen = if self.json { Screen::Json } else { Screen::Text };
         let judged = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.judge()),
+            Ok(runtime) => runtime.block_on(self.stores.judge(&self.options())),
             Err(error) => Err(NoVerdict::unreadable(error)),
         };
         clear();
@@ -160,39 +118,6 @@ impl Audit {
             ..Options::default()
         }
     }
-
-    async fn judge(&self) -> Result<Report, NoVerdict> {
-        match self.named.sources(&self.databases)? {
-            Some(sources) => Ok(audit::run(&sources, &self.options()).await?),
-            None => self.judge_folder().await,
-        }
-    }
-
-    /// The private Postgres: as `amends up` runs it, or started for this alone.
-    async fn judge_folder(&self) -> Result<Report, NoVerdict> {
-        let folder = &self.place.data_dir;
-        if !folder.join("postgres/data/PG_VERSION").exists() {
-            let text = format!("{} holds no store of Amends (--data-dir, --database-url)", folder.display());
-            return Err(NoVerdict::Unreadable(text));
-        }
-        let lock = match DataDir::lock(folder) {
-            Ok(lock) => Some(lock),
-            Err(data_dir::Error::Taken { .. }) => None,
-            Err(error) => return Err(NoVerdict::unreadable(error)),
-        };
-        let options =
-            cluster::Options { data_dir: folder.clone(), binaries: self.place.postgres_bin.clone() };
-        let started = host::blocking(move || Cluster::start(&options)).await;
-        let cluster = started.map_err(NoVerdict::unreadable)?.map_err(NoVerdict::unreadable)?;
-        let sources = Sources::one(&cluster.url("postgres", provision::DATABASE));
-        let report = audit::run(&sources, &self.options()).await;
-        // Whoever has the folder uses its Postgres.
-        if lock.is_some() && !cluster.was_running() {
-            let stopped = host::blocking(move || cluster.stop()).await;
-            stopped.map_err(NoVerdict::unreadable)?.map_err(NoVerdict::unreadable)?;
-        }
-        Ok(report?)
-    }
 }
 
 /// When the line was drawn last; before the first time, when it was asked for first.
@@ -219,7 +144,7 @@ fn clear() {
 }
 
 /// A report for people.
-struct Shown<'r>(&'r Report);
+pub(super) struct Shown<'r>(pub(super) &'r Report);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -282,7 +207,7 @@ mod tests {
     #[test]
     fn a_report_shows_every_invariant_and_how_much_is_left_out() {
         let violations = Listed { total: 3, first: vec!["saga_1: \x1b[2J".into()] };
-        let judged = audit::Judged {
+        let judged = crate::audit::Judged {
             id: "I2",
             sentence: "money is where it should be",
             checked: 7,
@@ -293,7 +218,7 @@ mod tests {
             clean: false,
             invariants: vec![judged],
             anchor: None,
-            figures: audit::Figures::default(),
+            figures: crate::audit::Figures::default(),
         };
         assert_eq!(
             Shown(&report).to_string(),

@@ -32,6 +32,8 @@ pub(crate) enum Failure {
         /// How to find out.
         advice: String,
     },
+    /// It was measured, or was to be, and says nothing.
+    Void(String),
     /// Nobody reads what we write.
     Output(io::Error),
 }
@@ -69,12 +71,14 @@ impl Failure {
             }
             Self::Refused(status) => refusal(status),
             Self::InDoubt { status, advice } => format!("{}\n  {advice}", refusal(status)),
+            Self::Void(why) => format!("error: the run is void: {why}"),
             Self::Output(error) => format!("error: cannot write the answer: {error}"),
         }
     }
 
     fn json(&self) -> Value {
         match self {
+            Self::Void(why) => json!({ "code": "VOID", "message": why }),
             Self::Usage(text) => json!({ "code": "USAGE", "message": text }),
             Self::Unreachable { server, source } => {
                 json!({ "code": "UNREACHABLE", "message": root(source), "server": server })

@@ -2,7 +2,6 @@
 //!
 //! Read next: `../demo.rs`.
 
-use chassis::grpc::{self, Callee};
 use clap::Args;
 use serde_json::json;
 
@@ -26,7 +25,7 @@ impl Furnish {
         for whose in [Whose::Order, Whose::Inventory] {
             server.connect_to(whose).await?;
         }
-        let (order, inventory) = (callee(server, Whose::Order)?, callee(server, Whose::Inventory)?);
+        let (order, inventory) = (server.callee(Whose::Order)?, server.callee(Whose::Inventory)?);
         let is_filled = self.anyway || demo::is_wanted_at(&order, &inventory).await?;
         if is_filled {
             demo::fill_at(&order, &inventory).await?;
@@ -38,9 +37,4 @@ impl Furnish {
         };
         server.screen().one(|| json!({ "filled": is_filled }), said)
     }
-}
-
-fn callee(server: &Server, whose: Whose) -> Result<Callee, Failure> {
-    let url = server.address(whose);
-    grpc::remote(url).map_err(|_| Failure::Usage(format!("`{url}` is not a URL like http://127.0.0.1:50051")))
 }

@@ -46,6 +46,39 @@ impl Screen {
     }
 }
 
+/// A line on standard error that is drawn over itself while somebody waits.
+#[derive(Debug)]
+pub(crate) struct Line {
+    is_drawn: bool,
+    is_wanted: bool,
+}
+
+impl Line {
+    /// `is_wanted`: somebody looks at it.
+    pub(crate) const fn new(is_wanted: bool) -> Self {
+        Self { is_drawn: false, is_wanted }
+    }
+
+    pub(crate) fn draw(&mut self, text: &str) {
+        if self.is_wanted {
+            self.is_drawn = true;
+            let _ = write!(io::stderr(), "\r\x1b[K{text}");
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// A line on standard error. If even that is closed there is nobody to tell.
 pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");

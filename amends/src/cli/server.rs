@@ -5,6 +5,7 @@
 
 use std::{future::Future, sync::OnceLock, time::Duration};
 
+use chassis::grpc::{self, Callee};
 use clap::Args;
 use tonic::{
     Request,
@@ -85,6 +86,13 @@ impl Server {
     /// How its answers are shown.
     pub(crate) const fn screen(&self) -> Screen {
         if self.json { Screen::Json } else { Screen::Text }
+    }
+
+    /// These doors, connected when they are called.
+    pub(crate) fn callee(&self, whose: Whose) -> Result<Callee, Failure> {
+        let url = self.address(whose);
+        let not_one = |_| Failure::Usage(format!("`{url}` is not a URL like http://127.0.0.1:50051"));
+        grpc::remote(url).map_err(not_one)
     }
 
     /// A connection to the public doors.

@@ -34,6 +34,7 @@ fn every_verb_does_what_it_says() {
     reviews(&server);
     books(&server, &sold);
     refusals(&server, &sold);
+    benches(&server, &place);
     let letters = place.data_dir.join("outbox");
     eventually("letters lie in the data folder", || crate::letters_in(&letters) >= 2);
     assert_eq!(server.end(Signal::TERM), Some(0));
@@ -106,6 +107,17 @@ fn books(server: &Server, sold: &str) {
     assert_eq!(stocks["stocks"].as_array().unwrap().len(), 3);
     let prices = server.json(&["price", "list", "--currency", "JPY"]);
     assert!(prices["prices"].as_array().unwrap().iter().all(|p| p["unit_price"]["currency_code"] == "JPY"));
+}
+
+/// It ends with the auditor, whose silence is no verdict.
+fn benches(server: &Server, place: &Place) {
+    let load = "bench --seconds 1 --warm-up 0 --in-flight 4 --data-dir";
+    let (there, elsewhere) = (place.data_dir.to_str().unwrap(), place.data_dir.join("elsewhere"));
+    let figures = server.json(&words(load, &[there]));
+    assert_eq!((&figures["audited"], &figures["pace"]), (&json!(true), &json!("closed, 4 in flight")));
+    assert!(figures["orders"].as_u64().unwrap() > 0, "{figures}");
+    let error = refused(server, &format!("{load} {}", elsewhere.display()));
+    assert_eq!(error["code"], "VOID", "{error}");
 }
 
 fn refusals(server: &Server, sold: &str) {

@@ -1,9 +1,8 @@
 //! Every statement of the baseline. One function is one transaction.
 
+use load::mix::{self, Drawn};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
-
-use crate::mix::{self, Drawn};
 
 const DATABASE: &str = "bench_baseline";
 
