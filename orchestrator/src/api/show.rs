@@ -117,18 +117,18 @@ pub(super) fn saga(doors: &Doors, stored: &Stored, ownership: Option<&Ownership>
 fn reason(state: &State) -> String {
     let parked = state.parked.as_ref().map(|p| format!("{}: {}", p.reason, p.detail));
     let parked = parked.or_else(|| state.parked_back());
-    parked.or_else(|| state.turned.as_ref().map(|(reason, _)| reason.clone())).unwrap_or_default()
+    parked.or_else(|| state.turned.as_ref().map(|why| why.reason.clone())).unwrap_or_default()
 }
 
 fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
     let (name, reason, until, action) = match &state.forward {
         Forward::Idle if state.times.is_some() || state.attempts > 0 => {
-            ("CALLED", state.last_failure.clone(), None, "")
+            ("CALLED", state.last_failure().to_owned(), None, "")
         }
         Forward::Idle => ("IDLE", String::new(), None, ""),
-        Forward::Pending { until, action } => ("PENDING", String::new(), time(*until), action.as_str()),
+        Forward::Pending { until, action } => ("PENDING", String::new(), time(*until), &**action),
         Forward::Done { .. } => ("DONE", String::new(), None, ""),
-        Forward::Refused { reason, .. } => ("REFUSED", reason.clone(), None, ""),
+        Forward::Refused(why) => ("REFUSED", why.reason.clone(), None, ""),
         Forward::Fenced => ("FENCED", String::new(), None, ""),
         Forward::Skipped => ("SKIPPED", String::new(), None, ""),
     };
@@ -138,7 +138,7 @@ fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
         Back::Sent { .. } => ("SENT", None),
         Back::Done => ("DONE", None),
         Back::NotApplied => ("NOT_APPLIED", None),
-        Back::Parked { reason } => ("PARKED", Some(reason.clone())),
+        Back::Parked { reason } => ("PARKED", Some(reason.to_string())),
     };
     // Attempts that brought nothing, and the one that did.
     let answered = u32::from(!matches!(state.forward, Forward::Idle | Forward::Skipped));

@@ -24,7 +24,7 @@ use shape::Output;
 pub use shape::{Charged, Input, Line, Nothing, Posted, Reserved, Screened};
 
 use super::{CatalogError, Content, Kind, Projection};
-use crate::saga::{Definition, Forward, Outcome, Phase, State};
+use crate::saga::{Definition, Forward, Outcome, Phase, State, Why};
 
 /// Positions in the table, the same in every version.
 const OPEN: usize = 0;
@@ -115,7 +115,7 @@ impl Kind for OrderSaga {
 
     fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError> {
         let order_id = order_id(&header);
-        let reason = state.turned.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default();
+        let reason = state.turned.as_ref().map(|why| why.reason.clone()).unwrap_or_default();
         let (saga, name, trace) = (header.saga_id.clone(), header.step.clone(), header.trace.clone());
         let participant = self.definition.steps[step].participant;
         let header = Some(header);
@@ -186,14 +186,12 @@ impl Kind for OrderSaga {
 
 /// The order's status, a pure function of the saga's state.
 fn project(definition: &Definition, state: &State) -> Projection {
-    let (turned, metadata) = state.turned.clone().unwrap_or_default();
+    let Why { reason: turned, metadata } = state.turned.as_deref().cloned().unwrap_or_default();
     let waits_for = state.steps.iter().find_map(|s| match &s.forward {
-        Forward::Pending { action, .. } => Some(action.as_str()),
-        Forward::Idle
-        | Forward::Done { .. }
-        | Forward::Refused { .. }
-        | Forward::Fenced
-        | Forward::Skipped => None,
+        Forward::Pending { action, .. } => Some(&**action),
+        Forward::Idle | Forward::Done { .. } | Forward::Refused(_) | Forward::Fenced | Forward::Skipped => {
+            None
+        }
     });
     let done = |stage| stage_time(definition, state, stage).is_some();
     let (status, reason) = match state.phase {

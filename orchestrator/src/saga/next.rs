@@ -98,14 +98,14 @@ fn forward(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
 /// Refusals first: they name the reason best.
 fn refusal(definition: &Definition, state: &State) -> Option<Move> {
     definition.steps.iter().zip(&state.steps).find_map(|(def, step)| match &step.forward {
-        Forward::Refused { reason, .. } if state.pivot_passed => Some(Move::Park {
+        Forward::Refused(why) if state.pivot_passed => Some(Move::Park {
             reason: "REFUSED_AFTER_PIVOT",
-            detail: format!("{} refused: {reason}", def.name),
+            detail: format!("{} refused: {}", def.name, why.reason),
         }),
-        Forward::Refused { reason, metadata } => {
-            let mut metadata = metadata.clone();
+        Forward::Refused(why) => {
+            let mut metadata = why.metadata.clone();
             metadata.insert("step".into(), def.name.to_string());
-            Some(turn(definition, state, reason.clone(), metadata))
+            Some(turn(definition, state, why.reason.clone(), metadata))
         }
         Forward::Idle
         | Forward::Pending { .. }
@@ -124,19 +124,24 @@ fn wish(definition: &Definition, state: &State, may_turn: bool) -> Option<Move> 
         return Some(turn(definition, state, "FORCED".into(), BTreeMap::new()));
     }
     let why = state.cancel_requested.as_ref()?;
-    Some(turn(definition, state, "CANCEL_REQUESTED".into(), BTreeMap::from([("why".into(), why.clone())])))
+    Some(turn(
+        definition,
+        state,
+        "CANCEL_REQUESTED".into(),
+        BTreeMap::from([("why".into(), why.to_string())]),
+    ))
 }
 
 fn give_up(definition: &Definition, state: &State, position: usize, may_turn: bool) -> Move {
     let (name, step) = (&definition.steps[position].name, &state.steps[position]);
     if !may_turn {
-        let detail = format!("{name} brought nothing in {} attempts: {}", step.attempts, step.last_failure);
+        let detail = format!("{name} brought nothing in {} attempts: {}", step.attempts, step.last_failure());
         return Move::Park { reason: "PIVOT_IN_DOUBT", detail };
     }
     let metadata = BTreeMap::from([
         ("step".to_owned(), name.to_string()),
         ("attempts".to_owned(), step.attempts.to_string()),
-        ("last_failure".to_owned(), step.last_failure.clone()),
+        ("last_failure".to_owned(), step.last_failure().to_owned()),
     ]);
     turn(definition, state, "STEP_FAILED".into(), metadata)
 }
@@ -268,7 +273,7 @@ fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
 
 fn send(definition: &Definition, step: &StepState, position: usize, now: i64) -> Move {
     match &step.back {
-        Back::Sent { at, .. } => {
+        Back::Sent { at } => {
             let times = 1_i64 << step.commands.saturating_sub(1).min(4);
             let due = at.saturating_add(definition.answer_ms.saturating_mul(times.min(10)));
             // Sent in a future that is further away than a moment: by a clock that was ahead.

@@ -6,7 +6,7 @@ use chassis::seeded::{self, Bug};
 use types::StepName;
 
 use super::event::{Event, Outcome};
-pub use super::step::{Back, Forward, StepState};
+pub use super::step::{Back, Forward, StepState, Why};
 
 /// Which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,13 +42,13 @@ pub struct State {
     /// Since when a person reviews it: that time does not count.
     pub review_since: Option<i64>,
     /// Somebody wants it taken back.
-    pub cancel_requested: Option<String>,
+    pub cancel_requested: Option<Box<str>>,
     /// A person wants it taken back.
     pub compensation_forced: bool,
     /// Why it turned round.
-    pub turned: Option<(String, BTreeMap<String, String>)>,
+    pub turned: Option<Box<Why>>,
     /// It waits for a person.
-    pub parked: Option<ParkedState>,
+    pub parked: Option<Box<ParkedState>>,
     /// When it started and when anything was last heard.
     pub times: (i64, i64),
 }
@@ -104,23 +104,7 @@ impl State {
         let Event::Started { steps, skipped, deadline, .. } = event else {
             return Err(IllegalEvent { phase: Phase::Forward, event: format!("{event:?} as its first") });
         };
-        let steps = steps
-            .iter()
-            .map(|name| StepState {
-                name: name.clone(),
-                forward: if skipped.contains(name) { Forward::Skipped } else { Forward::Idle },
-                back: Back::None,
-                attempts: 0,
-                doubt: false,
-                not_before: 0,
-                last_failure: String::new(),
-                commands: 0,
-                sent: Vec::new(),
-                times: None,
-                called: false,
-                calling: false,
-            })
-            .collect();
+        let steps = steps.iter().map(|name| StepState::new(name.clone(), skipped.contains(name))).collect();
         Ok(Self {
             phase: Phase::Forward,
             steps,
@@ -193,7 +177,7 @@ impl State {
     fn apply_to_saga(&mut self, event: &Event) -> bool {
         match event {
             Event::CancelRequested { reason } => {
-                self.cancel_requested.get_or_insert_with(|| reason.clone());
+                self.cancel_requested.get_or_insert_with(|| reason.as_str().into());
                 true
             }
             Event::CompensationForced { .. } => {
@@ -213,7 +197,8 @@ impl State {
                 possible
             }
             Event::Parked { reason, detail } => {
-                self.parked = Some(ParkedState { reason: reason.clone(), detail: detail.clone() });
+                let parked = ParkedState { reason: reason.clone(), detail: detail.clone() };
+                self.parked = Some(Box::new(parked));
                 true
             }
             Event::Retried { .. } => {
@@ -255,7 +240,7 @@ impl State {
             return false;
         }
         self.phase = Phase::Back;
-        self.turned = Some((reason.to_owned(), metadata.clone()));
+        self.turned = Some(Box::new(Why { reason: reason.to_owned(), metadata: metadata.clone() }));
         self.parked = None;
         for step in &mut self.steps {
             if take_back.contains(&step.name) {
@@ -277,13 +262,12 @@ impl State {
             }
             if matches!(step.back, Back::Parked { .. } | Back::Sent { .. }) {
                 step.back = Back::Wanted;
-                step.sent.clear();
+                step.forget_sent();
             }
         }
         if self.phase == Phase::Forward && self.pivot_passed {
             // It cannot go back, so what was refused is asked for again.
-            let refused =
-                self.steps.iter_mut().filter(|step| matches!(step.forward, Forward::Refused { .. }));
+            let refused = self.steps.iter_mut().filter(|step| matches!(step.forward, Forward::Refused(_)));
             refused.for_each(|step| (step.forward, step.attempts, step.not_before) = (Forward::Idle, 0, 0));
         }
     }
@@ -296,7 +280,7 @@ impl State {
         if compensation {
             return step.back != Back::None && !step.is_taken_back();
         }
-        let leads_nowhere = self.pivot_passed && matches!(step.forward, Forward::Refused { .. });
+        let leads_nowhere = self.pivot_passed && matches!(step.forward, Forward::Refused(_));
         self.phase == Phase::Forward && (!step.is_final() || leads_nowhere)
     }
 
@@ -314,14 +298,14 @@ impl State {
             && self.pivot_passed
             && self.phase == Phase::Forward;
         let Some(step) = self.steps.get_mut(position) else { return false };
-        if replaces_refusal && matches!(step.forward, Forward::Refused { .. }) {
+        if replaces_refusal && matches!(step.forward, Forward::Refused(_)) {
             step.forward = Forward::Idle;
         }
-        let was_in_review = matches!(&step.forward, Forward::Pending { action, .. } if action == "REVIEW");
+        let was_in_review = matches!(&step.forward, Forward::Pending { action, .. } if &**action == "REVIEW");
         if !step.apply(event, at) {
             return false;
         }
-        let is_in_review = matches!(&step.forward, Forward::Pending { action, .. } if action == "REVIEW");
+        let is_in_review = matches!(&step.forward, Forward::Pending { action, .. } if &**action == "REVIEW");
         match (was_in_review, is_in_review, self.review_since) {
             (false, true, None) => self.review_since = Some(at),
             (true, false, Some(since)) => {

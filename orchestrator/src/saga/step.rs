@@ -6,7 +6,17 @@ use types::StepName;
 
 use super::event::{Event, Resolution};
 
-/// What is known of a step's forward action.
+/// Why something went the other way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Why {
+    /// UPPER_SNAKE.
+    pub reason: String,
+    /// Details.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What is known of a step's forward action. A hundred thousand sagas may wait in memory with seven of these: what is rare is
+/// boxed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Forward {
     /// No answer yet.
@@ -16,20 +26,15 @@ pub enum Forward {
         /// To be asked again then.
         until: i64,
         /// Whom it waits for.
-        action: String,
+        action: Box<str>,
     },
     /// Done.
     Done {
         /// What it gave.
-        output: String,
+        output: Box<str>,
     },
     /// Refused for ever.
-    Refused {
-        /// Why.
-        reason: String,
-        /// Details.
-        metadata: BTreeMap<String, String>,
-    },
+    Refused(Box<Why>),
     /// Its compensation came first.
     Fenced,
     /// Not part of this saga.
@@ -45,8 +50,6 @@ pub enum Back {
     Wanted,
     /// Sent, not answered.
     Sent {
-        /// The last command's message id.
-        message_id: String,
         /// When it left.
         at: i64,
     },
@@ -57,7 +60,7 @@ pub enum Back {
     /// Waits for a person; the others go on.
     Parked {
         /// Why.
-        reason: String,
+        reason: Box<str>,
     },
 }
 
@@ -66,7 +69,7 @@ impl Back {
     #[must_use]
     pub fn sent_at(&self) -> Option<i64> {
         match self {
-            Self::Sent { at, .. } => Some(*at),
+            Self::Sent { at } => Some(*at),
             Self::None | Self::Wanted | Self::Done | Self::NotApplied | Self::Parked { .. } => None,
         }
     }
@@ -87,12 +90,10 @@ pub struct StepState {
     pub doubt: bool,
     /// Not to be called before.
     pub not_before: i64,
-    /// Why the last attempt brought nothing.
-    pub last_failure: String,
     /// Commands sent.
     pub commands: u32,
-    /// The message ids of those sent since it last had a fresh budget.
-    pub sent: Vec<String>,
+    /// What most steps never have.
+    trouble: Option<Box<Trouble>>,
     /// First and last time anything was heard of it.
     pub times: Option<(i64, i64)>,
     /// Memory only: it may have been called. True for every step of a saga that was loaded.
@@ -101,11 +102,61 @@ pub struct StepState {
     pub calling: bool,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Trouble {
+    /// Why the last attempt brought nothing.
+    last_failure: String,
+    /// The message ids of the commands sent since it last had a fresh budget.
+    sent: Vec<String>,
+}
+
 impl StepState {
+    /// A step of which nothing was heard.
+    pub(super) fn new(name: StepName, is_skipped: bool) -> Self {
+        Self {
+            name,
+            forward: if is_skipped { Forward::Skipped } else { Forward::Idle },
+            back: Back::None,
+            attempts: 0,
+            doubt: false,
+            not_before: 0,
+            commands: 0,
+            trouble: None,
+            times: None,
+            called: false,
+            calling: false,
+        }
+    }
+
+    /// Why the last attempt brought nothing; empty when none did.
+    #[must_use]
+    pub fn last_failure(&self) -> &str {
+        self.trouble.as_ref().map_or("", |trouble| &trouble.last_failure)
+    }
+
+    /// The message id of the command that was sent last.
+    #[must_use]
+    pub fn last_sent(&self) -> Option<&str> {
+        self.trouble.as_ref()?.sent.last().map(String::as_str)
+    }
+
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    /// The death of a command that was sent until now says nothing any more.
+    pub(super) fn forget_sent(&mut self) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.sent.clear();
+        }
+        // So that states that say the same are the same.
+        self.trouble.take_if(|trouble| **trouble == Trouble::default());
+    }
+
     /// Whether the action has a final outcome.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self.forward, Forward::Done { .. } | Forward::Refused { .. } | Forward::Skipped)
+        matches!(self.forward, Forward::Done { .. } | Forward::Refused(_) | Forward::Skipped)
     }
 
     /// Whether its compensation was answered.
@@ -119,7 +170,8 @@ impl StepState {
     /// answered.
     #[must_use]
     pub fn is_failed_by(&self, command: &str) -> bool {
-        matches!(self.back, Back::Sent { .. }) && self.sent.iter().any(|sent| sent == command)
+        let was_sent = |trouble: &Trouble| trouble.sent.iter().any(|sent| sent == command);
+        matches!(self.back, Back::Sent { .. }) && self.trouble.as_deref().is_some_and(was_sent)
     }
 
     /// Changes it by a fact about it. False for a fact that it cannot take.
@@ -133,21 +185,24 @@ impl StepState {
                 self.doubt |= doubt & !self.is_final();
                 self.attempts += u32::from(*spent);
                 self.not_before = *not_before;
-                self.last_failure.clone_from(reason);
+                if !(reason.is_empty() && self.trouble.is_none()) {
+                    self.trouble().last_failure.clone_from(reason);
+                }
             }
             Event::StepPending { until, action, .. } => {
-                self.wait(Forward::Pending { until: *until, action: action.clone() })
+                self.wait(Forward::Pending { until: *until, action: action.as_str().into() })
             }
             Event::StepFenced { .. } => self.wait(Forward::Fenced),
-            Event::StepDone { output, .. } => self.conclude(Forward::Done { output: output.clone() }),
+            Event::StepDone { output, .. } => self.conclude(Forward::Done { output: output.as_str().into() }),
             Event::StepRefused { reason, metadata, .. } => {
-                self.conclude(Forward::Refused { reason: reason.clone(), metadata: metadata.clone() });
+                let why = Why { reason: reason.clone(), metadata: metadata.clone() };
+                self.conclude(Forward::Refused(Box::new(why)));
             }
             Event::CommandSent { message_id, .. } => {
                 if !self.is_taken_back() {
-                    self.back = Back::Sent { message_id: message_id.clone(), at };
+                    self.back = Back::Sent { at };
                     self.commands += 1;
-                    self.sent.push(message_id.clone());
+                    self.trouble().sent.push(message_id.clone());
                 }
             }
             Event::CommandAnswered { applied, .. } => {
@@ -158,7 +213,7 @@ impl StepState {
             // A death counts only while the step is unanswered.
             Event::CommandDead { reason, .. } => {
                 if matches!(self.back, Back::Sent { .. } | Back::Wanted) {
-                    self.back = Back::Parked { reason: reason.clone() };
+                    self.back = Back::Parked { reason: reason.as_str().into() };
                 }
             }
             Event::Resolved { compensation, resolution, output, actor, reason, .. } => {
@@ -200,12 +255,12 @@ impl StepState {
         said: (&String, &String),
     ) -> bool {
         match (compensation, resolution) {
-            (false, Resolution::Done) => self.conclude(Forward::Done { output: output.to_owned() }),
+            (false, Resolution::Done) => self.conclude(Forward::Done { output: output.into() }),
             (false, Resolution::Refused) => {
                 let (actor, why) = said;
                 let metadata =
                     BTreeMap::from([("actor".to_owned(), actor.clone()), ("why".to_owned(), why.clone())]);
-                self.conclude(Forward::Refused { reason: "RESOLVED".into(), metadata });
+                self.conclude(Forward::Refused(Box::new(Why { reason: "RESOLVED".into(), metadata })));
             }
             (true, Resolution::Done) => return self.resolve_back(Back::Done),
             (true, Resolution::NotApplied) => return self.resolve_back(Back::NotApplied),

@@ -37,7 +37,7 @@ fn fresh() -> State {
 }
 
 fn done(step: &str) -> Event {
-    Event::StepDone { step: name(step), output: String::new() }
+    Event::StepDone { step: name(step), output: "".into() }
 }
 
 fn refused(step: &str, reason: &str) -> Event {
@@ -272,7 +272,7 @@ fn a_refusal_after_the_pivot_is_asked_again_or_resolved() {
         evidence: "ticket 7".into(),
     };
     parked_state.apply(&resolved, 1).unwrap();
-    assert_eq!(parked_state.steps[commit].forward, Forward::Done { output: String::new() });
+    assert_eq!(parked_state.steps[commit].forward, Forward::Done { output: "".into() });
     assert_eq!(calls(&parked_state), ["complete"]);
 }
 

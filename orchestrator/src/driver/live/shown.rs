@@ -17,13 +17,13 @@ impl Live {
 
     /// Why it is in this state, where there is something to say.
     pub(super) fn reason(&self, label: Label) -> String {
-        let turned = || self.state.turned.as_ref().map(|(reason, _)| reason.clone());
+        let turned = || self.state.turned.as_ref().map(|why| why.reason.clone());
         let waits = || {
             self.state.steps.iter().find_map(|step| match &step.forward {
-                Forward::Pending { action, .. } => Some(action.clone()),
+                Forward::Pending { action, .. } => Some(action.to_string()),
                 Forward::Idle
                 | Forward::Done { .. }
-                | Forward::Refused { .. }
+                | Forward::Refused(_)
                 | Forward::Fenced
                 | Forward::Skipped => None,
             })

@@ -187,14 +187,14 @@ fn races() -> Vec<Property<Model>> {
 
 fn compensated_by(world: &World, reason: &str) -> bool {
     world.saga.phase == Phase::Ended(Outcome::Compensated)
-        && world.saga.turned.as_ref().is_some_and(|(turned, _)| turned == reason)
+        && world.saga.turned.as_ref().is_some_and(|why| why.reason == reason)
 }
 
 fn refused_at<const STEP: usize>(model: &Model, world: &World) -> bool {
     let at = |turned: &std::collections::BTreeMap<String, String>| {
         turned.get("step").is_some_and(|step| *step == model.definition.steps[STEP].name.to_string())
     };
-    compensated_by(world, "NO") && world.saga.turned.as_ref().is_some_and(|(_, turned)| at(turned))
+    compensated_by(world, "NO") && world.saga.turned.as_ref().is_some_and(|why| at(&why.metadata))
 }
 
 /// What can happen within a model's bounds, by name: all of it must.

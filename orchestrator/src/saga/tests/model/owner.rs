@@ -283,7 +283,9 @@ impl Owner {
                 })
             }
             Said::Dead(step, number) => {
-                let is_current = matches!(&self.state.steps[step].back, Back::Sent { message_id, .. } if *message_id == number.to_string());
+                let state = &self.state.steps[step];
+                let is_current = matches!(state.back, Back::Sent { .. })
+                    && state.last_sent().is_some_and(|sent| *sent == number.to_string());
                 is_current.then(|| Event::CommandDead { step: name(step), reason: String::new() })
             }
         }
