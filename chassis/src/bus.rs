@@ -206,6 +206,11 @@ impl From<types::NoAnswer> for Verdict {
 pub trait Handler: Send + Sync + 'static {
     /// Handles one; called side by side, also for the same message again.
     async fn handle(&self, message: &Message) -> Verdict;
+
+    /// Whether anything follows from an event with this routing key. A bus within the process need not keep what nobody wants.
+    fn wants(&self, _routing_key: &str) -> bool {
+        true
+    }
 }
 
 /// Asks a handler, as part of the message's trace. Its panic is a failure of this message alone.
@@ -335,6 +340,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Starts to hand the queue's messages to the handler, until the process stops. Returns when the queue exists and
     /// takes messages.
     async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error>;
+
+    /// Whether somebody could want it. A broker's queues are anybody's; within a process all are known.
+    fn is_wanted(&self, _message: &Message) -> bool {
+        true
+    }
 
     /// Whether nobody but this process publishes what its outboxes hold.
     fn is_of_one_process(&self) -> bool {

@@ -218,18 +218,31 @@ impl Default for RelayOptions {
 }
 
 /// Brings outbox rows to the bus. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Relay {
     hand: mpsc::UnboundedSender<Vec<Message>>,
+    bus: Arc<dyn Bus>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").finish_non_exhaustive()
+    }
 }
 
 impl Relay {
     /// Starts the relay of an outbox.
     pub fn new(pool: Warm, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
         let (hand, handed) = mpsc::unbounded_channel();
-        let runner = Runner { pool, outbox, bus, options, sent: Vec::new(), stop: stop.clone() };
+        let runner =
+            Runner { pool, outbox, bus: Arc::clone(&bus), options, sent: Vec::new(), stop: stop.clone() };
         stop.spawn(async move { runner.run(handed).await });
-        Self { hand }
+        Self { hand, bus }
+    }
+
+    /// Leaves out what nobody could want: it need not be stored.
+    pub fn keep_wanted(&self, messages: &mut Vec<Message>) {
+        messages.retain(|message| self.bus.is_wanted(message));
     }
 
     /// Hands over what was just committed. Losing it (a crash here) costs the sweep's age, nothing else.

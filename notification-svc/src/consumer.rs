@@ -43,6 +43,10 @@ impl Handler for Events {
             Err(none) => none.into(),
         }
     }
+
+    fn wants(&self, routing_key: &str) -> bool {
+        domain::is_worth_a_letter(routing_key)
+    }
 }
 
 pub(crate) fn read(message: &Message) -> Result<Change, String> {

@@ -78,6 +78,11 @@ pub(crate) struct Letter {
     pub(crate) body: String,
 }
 
+/// Whether there may be a letter about an event of this type. One that this build does not know may be.
+pub(crate) fn is_worth_a_letter(event: &str) -> bool {
+    !matches!(event, "order.created" | "order.inventory_reserved" | "order.payment_success")
+}
+
 /// The letter about a change; none when there is nothing to say.
 pub(crate) fn letter(change: &Change) -> Option<Letter> {
     let order = change.order;
@@ -180,6 +185,22 @@ mod tests {
             total: Money::new(2975, eur),
             version: 7,
         }
+    }
+
+    #[test]
+    fn events_of_an_order_on_its_way_are_not_worth_a_letter_and_all_others_are() {
+        for template in
+            [Template::Completed, Template::Cancelled, Template::UnderReview, Template::AwaitingPayment]
+        {
+            assert!(is_worth_a_letter(template.as_str()), "{template:?}");
+        }
+        assert!(is_worth_a_letter("order.of_a_newer_build"));
+        assert!(
+            ["order.created", "order.inventory_reserved", "order.payment_success"]
+                .iter()
+                .all(|event| !is_worth_a_letter(event))
+        );
+        assert!(letter(&change(Status::Underway, "")).is_none());
     }
 
     #[test]

@@ -362,7 +362,8 @@ impl Writer {
             while let Ok(more) = self.queue.try_recv() {
                 waiting.push_back(more);
             }
-            let group = take_group(&mut waiting);
+            let mut group = take_group(&mut waiting);
+            group.iter_mut().for_each(|transition| self.relay.keep_wanted(&mut transition.messages));
             metrics::group(group.len());
             let landed = self.write(group).await;
             if self.landed.send(landed).is_err() {

@@ -98,7 +98,46 @@ impl Bus for LocalBus {
         Ok(())
     }
 
+    /// An event that nobody wants; before all have subscribed nobody can tell.
+    fn is_wanted(&self, message: &Message) -> bool {
+        message.exchange != Exchange::Events
+            || !self.open.is_cancelled()
+            || self.handlers(message).iter().any(|handler| handler.wants(&message.routing_key))
+    }
+
     fn is_of_one_process(&self) -> bool {
         self.of_one_process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wants what is completed.
+    struct Choosy;
+
+    #[async_trait]
+    impl Handler for Choosy {
+        async fn handle(&self, _: &Message) -> Verdict {
+            Verdict::Done
+        }
+
+        fn wants(&self, routing_key: &str) -> bool {
+            routing_key == "order.completed"
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_known_once_all_have_subscribed() {
+        let bus = LocalBus::closed();
+        let event = |key| Message::new(Exchange::Events, key, "k", "s", Vec::new());
+        assert!(bus.is_wanted(&event("order.created")), "somebody may still come");
+        bus.subscribe(Queue::events("notification", &["order.#"]), Arc::new(Choosy)).await.unwrap();
+        bus.open();
+        assert!(bus.is_wanted(&event("order.completed")));
+        assert!(!bus.is_wanted(&event("order.created")) && !bus.is_wanted(&event("payment.refunded")));
+        let command = Message::new(Exchange::Commands, "nobody", "k", "s", Vec::new());
+        assert!(bus.is_wanted(&command), "a command that nobody takes is kept until somebody does");
     }
 }
