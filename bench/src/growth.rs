@@ -54,7 +54,7 @@ pub async fn measure(
 ) -> anyhow::Result<Growth> {
     let (subject, doors, mut connection) = ordeal::begin(program, flags).await?;
     let run = async |load: Load| -> anyhow::Result<Measured> {
-        let measured = load::put(Arc::clone(&doors), load, async || (), async || ()).await;
+        let measured = load::put(Arc::clone(&doors), load, ()).await;
         ensure!(measured.wrong == 0, "the run is void: {}", measured.first_wrong.clone().unwrap_or_default());
         Ok(measured)
     };

@@ -88,7 +88,7 @@ pub async fn outage(
     say: impl Fn(&str),
 ) -> anyhow::Result<Outage> {
     let (subject, doors, mut connection) = begin(program, flags).await?;
-    let before = load::put(Arc::clone(&doors), fresh(Duration::from_secs(8)), async || (), async || ()).await;
+    let before = load::put(Arc::clone(&doors), fresh(Duration::from_secs(8)), ()).await;
     store::analyze(&mut connection).await?;
     store::shut(&mut connection).await?;
     say(&format!("the ledger is away; {orders} orders come"));
@@ -115,7 +115,7 @@ pub async fn outage(
     // About as long as it will take, at some 2,500 a second.
     let time = Duration::from_secs_f64((orders as f64 / 2_500.0).max(5.0));
     let beside = tokio::join!(
-        load::put(Arc::clone(&doors), fresh(time), async || (), async || ()),
+        load::put(Arc::clone(&doors), fresh(time), ()),
         until_all_ended(&subject.postgres, began),
     );
     let (meanwhile, caught_up_s) = (beside.0, beside.1?);

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     baseline::Baseline,
-    meter::{Meter, Pids},
+    meter::{Meter, Pids, Reading},
     report::{Figures, Summary},
     store::{self, statements},
     subject::{self, Embedded},
@@ -103,24 +103,9 @@ async fn measure<S: Subject>(
     store::ensure_durable(&mut connection).await?;
     let server = store::describe(&mut connection).await?;
     let meter = Meter::new(postgres, pids);
-    let (mut before, mut after) = (None, None);
-    let measured = load::put(
-        subject,
-        load,
-        async || {
-            // The rows of the warm-up are there: from here plans are those of tables in use.
-            let mut analyzed = store::analyze(&mut connection).await;
-            if counting && analyzed.is_ok() {
-                analyzed = statements::reset(&mut connection).await;
-            }
-            before = Some(match analyzed {
-                Ok(()) => meter.read().await,
-                Err(error) => Err(error.into()),
-            });
-        },
-        async || after = Some(meter.read().await),
-    )
-    .await;
+    let mut watched = Watched { connection, meter: &meter, counting, before: None, after: None };
+    let measured = load::put(subject, load, &mut watched).await;
+    let Watched { before, after, .. } = watched;
     let before = before.context("the measurement did not begin")??;
     let after = after.context("the measurement did not end")??;
     ensure!(
@@ -135,6 +120,40 @@ async fn measure<S: Subject>(
         false => Vec::new(),
     };
     Ok(Figures { answers: Answers::of(&load, &measured), cost, statements, server })
+}
+
+/// Reads the meter at both ends.
+struct Watched<'m> {
+    connection: PgConnection,
+    meter: &'m Meter,
+    counting: bool,
+    before: Option<anyhow::Result<Reading>>,
+    after: Option<anyhow::Result<Reading>>,
+}
+
+impl load::Watch for Watched<'_> {
+    /// There are rows now: from here plans are those of tables in use. It takes a core for a while, and every statement is
+    /// planned again.
+    async fn warm(&mut self) {
+        if let Err(error) = store::analyze(&mut self.connection).await {
+            self.before = Some(Err(error.into()));
+        }
+    }
+
+    async fn begun(&mut self) {
+        if self.before.is_some() {
+            return;
+        }
+        let reset = if self.counting { statements::reset(&mut self.connection).await } else { Ok(()) };
+        self.before = Some(match reset {
+            Ok(()) => self.meter.read().await,
+            Err(error) => Err(error.into()),
+        });
+    }
+
+    async fn ended(&mut self) {
+        self.after = Some(self.meter.read().await);
+    }
 }
 
 /// Baseline and Amends in turn, `times` each.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::put::{Load, Measured, Outcome, Subject, draw, spawn};
+use crate::put::{Load, Measured, Outcome, Subject, Watch, draw, spawn, warm_up};
 
 /// When whoever was turned away comes again.
 const LATER: Duration = Duration::from_millis(20);
@@ -14,7 +14,7 @@ pub(crate) async fn put<S: Subject>(
     subject: Arc<S>,
     load: Load,
     places: usize,
-    begun: impl AsyncFnOnce(),
+    watch: &mut impl Watch,
 ) -> Measured {
     let begin = Instant::now() + load.warm_up;
     let end = begin + load.time;
@@ -41,8 +41,7 @@ pub(crate) async fn put<S: Subject>(
         })
     });
     let customers: Vec<_> = customers.collect();
-    tokio::time::sleep_until(begin).await;
-    begun().await;
+    warm_up(watch, load.warm_up, begin).await;
     let mut all = Measured::new();
     for measured in join_all(customers).await.into_iter().flatten() {
         all.add(measured);

@@ -18,4 +18,4 @@ mod put;
 pub use answers::Answers;
 pub use doors::{Doors, furnish, greet};
 pub use flags::Flags;
-pub use put::{Load, Measured, Outcome, Pace, Subject, put};
+pub use put::{Load, Measured, Outcome, Pace, Subject, Watch, put};

@@ -7,7 +7,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::put::{Load, Measured, Outcome, Subject, draw, spawn};
+use crate::put::{Load, Measured, Outcome, Subject, Watch, draw, spawn, warm_up};
 
 /// More than this many waiting, and the load generator itself would be what is measured.
 const MOST_WAITING: usize = 20_000;
@@ -16,15 +16,14 @@ pub(crate) async fn put<S: Subject>(
     subject: Arc<S>,
     load: Load,
     rate: f64,
-    begun: impl AsyncFnOnce(),
+    watch: &mut impl Watch,
 ) -> Measured {
     let start = Instant::now();
     let begin = start + load.warm_up;
     let end = begin + load.time;
     let (tell, mut told) = mpsc::unbounded_channel::<(Outcome, Duration)>();
     let sending = spawn(send(subject, load, rate, (start, begin, end), tell));
-    tokio::time::sleep_until(begin).await;
-    begun().await;
+    warm_up(watch, load.warm_up, begin).await;
     let mut all = Measured::new();
     // Until the last of them is answered: who was late is not left out.
     while let Some((outcome, took)) = told.recv().await {

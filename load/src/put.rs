@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hdrhistogram::Histogram;
+use tokio::time::Instant;
 
 use crate::mix::{Draw, Drawn, Mix, Spread};
 
@@ -122,19 +123,57 @@ fn histogram() -> Histogram<u64> {
     histogram
 }
 
-/// Puts it on. `begun` is told when the warm-up is over and the measurement begins, and `ended` when the time is up.
-pub async fn put<S: Subject>(
-    subject: Arc<S>,
-    load: Load,
-    begun: impl AsyncFnOnce(),
-    ended: impl AsyncFnOnce(),
-) -> Measured {
+/// What whoever measures does meanwhile. The load goes on.
+pub trait Watch: Send {
+    /// Half of the warm-up is over: what disturbs belongs here.
+    fn warm(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// The warm-up is over, the measurement begins.
+    fn begun(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// The time is up.
+    fn ended(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// Nobody watches.
+impl Watch for () {}
+
+impl<W: Watch> Watch for &mut W {
+    fn warm(&mut self) -> impl Future<Output = ()> + Send {
+        W::warm(self)
+    }
+
+    fn begun(&mut self) -> impl Future<Output = ()> + Send {
+        W::begun(self)
+    }
+
+    fn ended(&mut self) -> impl Future<Output = ()> + Send {
+        W::ended(self)
+    }
+}
+
+/// Puts it on.
+pub async fn put<S: Subject>(subject: Arc<S>, load: Load, mut watch: impl Watch) -> Measured {
     let measured = match load.pace {
-        Pace::Closed(places) => crate::closed::put(subject, load, places.max(1), begun).await,
-        Pace::Open(rate) => crate::open::put(subject, load, rate.max(0.1), begun).await,
+        Pace::Closed(places) => crate::closed::put(subject, load, places.max(1), &mut watch).await,
+        Pace::Open(rate) => crate::open::put(subject, load, rate.max(0.1), &mut watch).await,
     };
-    ended().await;
+    watch.ended().await;
     measured
+}
+
+/// Until the measurement begins.
+pub(crate) async fn warm_up(watch: &mut impl Watch, warm_up: Duration, begin: Instant) {
+    tokio::time::sleep_until(begin - warm_up / 2).await;
+    watch.warm().await;
+    tokio::time::sleep_until(begin).await;
+    watch.begun().await;
 }
 
 #[expect(
@@ -155,8 +194,6 @@ pub(crate) fn draw(load: &Load, n: usize) -> Draw {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -202,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_open_loop_counts_a_pause_for_all_who_came_in_it() {
         let stalls = Stalls::for_a(Duration::from_millis(400));
-        let measured = put(stalls, load(Pace::Open(200.0)), async || (), async || ()).await;
+        let measured = put(stalls, load(Pace::Open(200.0)), ()).await;
         assert_eq!((measured.answered, measured.wrong, measured.dropped), (200, 0, 0));
         // Every 5 ms one is due: those of the first 300 ms waited for 100 ms or more.
         let late = measured.latency.len() - measured.latency.count_between(0, 99_000);
@@ -213,7 +250,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_closed_loop_never_has_more_in_flight() {
         let subject = Stalls::for_a(Duration::ZERO);
-        let measured = put(Arc::clone(&subject), load(Pace::Closed(8)), async || (), async || ()).await;
+        let measured = put(Arc::clone(&subject), load(Pace::Closed(8)), ()).await;
         assert_eq!(subject.most.load(Ordering::SeqCst), 8);
         // 8 × 1,000 of a millisecond each; tokio's timers round up to the next one.
         assert!((3_900..=8_000).contains(&measured.answered), "{}", measured.answered);

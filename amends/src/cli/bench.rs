@@ -128,7 +128,7 @@ fn void(error: anyhow::Error) -> Failure {
 async fn watch(load: load::Load, doors: Doors, line: &mut Line) -> Measured {
     let began = Instant::now();
     let mut second = tokio::time::interval(Duration::from_secs(1));
-    let mut measured = std::pin::pin!(load::put(Arc::new(doors), load, async || (), async || ()));
+    let mut measured = std::pin::pin!(load::put(Arc::new(doors), load, ()));
     loop {
         tokio::select! {
             measured = &mut measured => return measured,
