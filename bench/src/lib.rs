@@ -10,6 +10,7 @@
 //! order was due, and what was not answered counts. Read next: `plan.rs`, then the crate `load`.
 
 pub mod baseline;
+mod flame;
 pub mod growth;
 mod meter;
 pub mod ordeal;

@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
   cargo run --release -p bench -- embedded --rate 500 --mix declined
   cargo run --release -p bench -- embedded --spread hot -- --lease 5s
   cargo run --release -p bench -- embedded --statements
+  cargo run --release -p bench -- embedded --flame target/flame.svg
   cargo run --release -p bench -- outage --orders 20000
   cargo xtask stack -- --release --measured --no-demo        and, in another terminal:
   . .amends/stack.env; cargo run --release -p bench -- there"
@@ -48,6 +49,9 @@ enum Command {
         /// Also what each statement costs in Postgres (which is somewhat slower with it)
         #[arg(long)]
         statements: bool,
+        /// Draws a flame graph of the process and its Postgres into this file (SVG); needs `perf`, which costs something
+        #[arg(long, value_name = "FILE", conflicts_with = "statements")]
+        flame: Option<PathBuf>,
     },
     /// The ledger is away until many orders wait for it, and comes back
     Outage {
@@ -78,24 +82,54 @@ enum Command {
     There {
         #[command(flatten)]
         one: One,
-        /// Orchestrators, separated by commas
-        #[arg(long, env = "AMENDS_SERVER", value_name = "URL", value_delimiter = ',')]
-        server: Vec<String>,
-        /// order-svc
-        #[arg(long, env = "AMENDS_ORDER_URL", value_name = "URL")]
-        order: String,
-        /// inventory-svc
-        #[arg(long, env = "AMENDS_INVENTORY_URL", value_name = "URL")]
-        inventory: String,
-        /// A database of its server
-        #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-        postgres: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// One of several orchestrators that serve already is killed (-9) with many sagas in hand, and the others take them over
+    TakeOverThere {
+        /// How many
+        #[arg(long, default_value_t = 10_000, value_name = "N")]
+        orders: usize,
+        /// The process that is killed; --server is its address
+        #[arg(long, value_name = "PID")]
+        kill: u32,
+        /// The ledger's process, which stands still meanwhile
+        #[arg(long, value_name = "PID")]
+        pause: u32,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        what: What,
     },
     /// The hand-written baseline alone
     Baseline {
         #[command(flatten)]
         one: One,
     },
+}
+
+/// Where something serves already.
+#[derive(Debug, Args)]
+struct Place {
+    /// Orchestrators, separated by commas
+    #[arg(long, env = "AMENDS_SERVER", value_name = "URL", value_delimiter = ',')]
+    server: Vec<String>,
+    /// order-svc
+    #[arg(long, env = "AMENDS_ORDER_URL", value_name = "URL")]
+    order: String,
+    /// inventory-svc
+    #[arg(long, env = "AMENDS_INVENTORY_URL", value_name = "URL")]
+    inventory: String,
+    /// A database of its server
+    #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    postgres: String,
+}
+
+impl From<Place> for plan::There {
+    fn from(place: Place) -> Self {
+        let Place { server, order, inventory, postgres } = place;
+        Self { servers: server, services: (order, inventory), postgres }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -157,24 +191,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             }
             one.what.write(&table)
         }
-        Command::Embedded { one, statements } => {
+        Command::Embedded { one, statements, flame } => {
             let program = subject::program(one.what.amends.clone())?;
-            let figures = plan::embedded(&program, one.load.load()?, &one.what.flags, statements).await?;
-            println!("{}\n{}", figures.server, figures.line());
-            for statement in &figures.statements {
-                println!(
-                    "{:>7.1} µs  {:>6.3} calls  {:>6.0} B WAL  {}",
-                    statement.microseconds, statement.calls, statement.wal_bytes, statement.sql
-                );
-            }
+            let look = plan::Look { statements, flame: flame.as_deref() };
+            let figures = plan::embedded(&program, one.load.load()?, &one.what.flags, look).await?;
+            show(&figures);
             one.what.write(&figures)
         }
-        Command::There { one, server, order, inventory, postgres } => {
+        Command::There { one, place } => {
             let program = subject::program(one.what.amends.clone())?;
             anyhow::ensure!(one.what.flags.is_empty(), "it runs already: flags are for what is started here");
-            let place = plan::There { servers: server, services: (order, inventory), postgres };
-            let figures = plan::there(&program, &place, one.load.load()?).await?;
-            println!("{}\n{}", figures.server, figures.line());
+            let figures = plan::there(&program, &place.into(), one.load.load()?).await?;
+            show(&figures);
             one.what.write(&figures)
         }
         Command::Growth { orders, one } => {
@@ -196,11 +224,30 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{}", taken.line());
             what.write(&taken)
         }
+        Command::TakeOverThere { orders, kill, pause, place, what } => {
+            let program = subject::program(what.amends.clone())?;
+            let taken = ordeal::take_over_there(&program, orders, &place.into(), (kill, pause), |line| {
+                eprintln!("{line}")
+            })
+            .await?;
+            println!("{}", taken.line());
+            what.write(&taken)
+        }
         Command::Baseline { one } => {
             let figures =
                 plan::baseline(&subject::program(one.what.amends.clone())?, one.load.load()?).await?;
-            println!("{}\n{}", figures.server, figures.line());
+            show(&figures);
             one.what.write(&figures)
         }
+    }
+}
+
+fn show(figures: &bench::report::Figures) {
+    println!("{}\n{}", figures.server, figures.line());
+    for statement in &figures.statements {
+        println!(
+            "{:>7.1} µs  {:>6.3} calls  {:>6.0} B WAL  {}",
+            statement.microseconds, statement.calls, statement.wal_bytes, statement.sql
+        );
     }
 }

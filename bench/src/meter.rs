@@ -135,7 +135,7 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 }
 
 /// A process and its living children.
-fn tree(root: u32) -> anyhow::Result<BTreeSet<u32>> {
+pub(crate) fn tree(root: u32) -> anyhow::Result<BTreeSet<u32>> {
     let mut tree = BTreeSet::from([root]);
     for entry in fs::read_dir("/proc").context("/proc cannot be read: the meter needs Linux")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {

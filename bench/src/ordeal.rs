@@ -10,15 +10,16 @@ use load::{
     Doors, Load, Pace,
     mix::{Draw, Mix, Spread},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     meter,
-    plan::UNLIMITED,
+    plan::{There, UNLIMITED},
     store::{ensure_durable, ordeal as store},
-    subject::Embedded,
+    subject::{self, Embedded},
 };
 
 /// For as long as it takes, no order is given up.
@@ -143,9 +144,10 @@ pub async fn outage(
 pub struct TakeOver {
     /// In hand when it died.
     pub orders: usize,
-    /// From its start until the next one said that it was ready.
+    /// From its start until the next one said that it was ready; 0 where another was ready before.
     pub ready_s: f64,
     /// From its start until it had the first and the last of them in hand. It waits for no lease: its data folder is its own.
+    /// Where another was ready before: from the death, and it waited for the lease.
     pub first_s: f64,
     pub last_s: f64,
     /// From its start until all were at their end.
@@ -157,9 +159,13 @@ impl TakeOver {
     #[must_use]
     pub fn line(&self) -> String {
         let Self { orders, ready_s, first_s, last_s, ended_s } = self;
+        let next = match *ready_s {
+            0.0 => "another lived on".to_owned(),
+            ready_s => format!("the next one ready in {ready_s:.2} s"),
+        };
         format!(
-            "{orders} in hand at its death: the next one ready in {ready_s:.2} s, the first taken over {first_s:.2} s after \
-             its start and the last {:.2} s later, all at their end after {ended_s:.1} s",
+            "{orders} in hand at its death: {next}, the first taken over after {first_s:.2} s and the last {:.2} s later, all at \
+             their end after {ended_s:.1} s",
             last_s - first_s
         )
     }
@@ -191,6 +197,51 @@ pub async fn take_over(
     ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
     end_sold(subject, connection).await?;
     Ok(TakeOver { orders, ready_s, first_s, last_s, ended_s })
+}
+
+/// One of several orchestrators that serve already is killed with so many sagas in hand; the others have them next. Whoever
+/// waits for the ledger's process, which stands still meanwhile, is in hand.
+///
+/// # Errors
+/// As [`outage`].
+pub async fn take_over_there(
+    program: &Path,
+    orders: usize,
+    place: &There,
+    (victim, ledger): (u32, u32),
+    say: impl Fn(&str),
+) -> anyhow::Result<TakeOver> {
+    ensure!(place.servers.len() == 1, "one address: that of the orchestrator that is killed");
+    let doors = Arc::new(Doors::at(&place.servers)?);
+    let mut connection = PgConnection::connect(&place.postgres).await?;
+    ensure_durable(&mut connection).await?;
+    place.open(&doors).await?;
+    let unsold = store::not_completed(&mut connection).await?;
+    signal(ledger, Signal::STOP)?;
+    let created = create(&doors, orders).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let waiting = store::open_sagas(&mut connection).await;
+    let killed = store::now(&mut connection).await;
+    let began = Instant::now();
+    signal(victim, Signal::KILL)?;
+    // Whatever became of the rest.
+    signal(ledger, Signal::CONT)?;
+    created?;
+    let waiting = waiting?;
+    ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} were in hand");
+    say(&format!("killed with {waiting} sagas in hand"));
+    let ended_s = until_all_ended(&place.postgres, began).await?;
+    let (taken, first_s, last_s) = store::taken_over(&mut connection, killed?).await?;
+    ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
+    let unsold = store::not_completed(&mut connection).await? - unsold;
+    ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
+    subject::ensure_clean(subject::audit(program, None).await?)?;
+    Ok(TakeOver { orders, ready_s: 0.0, first_s, last_s, ended_s })
+}
+
+fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process")?;
+    Ok(kill_process(pid, signal)?)
 }
 
 fn all(flags: &[String]) -> Vec<String> {

@@ -8,6 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     baseline::Baseline,
+    flame::Flame,
     meter::{Meter, Pids, Reading},
     report::{Figures, Summary},
     store::{self, statements},
@@ -19,6 +20,15 @@ use crate::{
 pub(crate) const UNLIMITED: [&str; 6] =
     ["--merchant-orders-per-second", "0", "--max-in-flight", "200000", "--simulator-latency", "0s"];
 
+/// What else is looked at, at some cost to the subject.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look<'f> {
+    /// What each statement costs in Postgres.
+    pub statements: bool,
+    /// Where the time goes, drawn into this file.
+    pub flame: Option<&'f Path>,
+}
+
 /// One run of Amends, embedded.
 ///
 /// # Errors
@@ -27,24 +37,24 @@ pub async fn embedded(
     program: &Path,
     load: Load,
     flags: &[String],
-    counting: bool,
+    look: Look<'_>,
 ) -> anyhow::Result<Figures> {
     let flags: Vec<String> =
         UNLIMITED.iter().map(|&flag| flag.to_owned()).chain(flags.iter().cloned()).collect();
-    let subject = match counting {
+    let subject = match look.statements {
         true => Embedded::start_counting(program, &flags).await?,
         false => Embedded::start(program, &flags).await?,
     };
-    let figures = measure_embedded(&subject, load, counting).await;
+    let figures = measure_embedded(&subject, load, look).await;
     let ended = subject.end().await;
     let figures = figures?;
     ended?;
     Ok(figures)
 }
 
-async fn measure_embedded(subject: &Embedded, load: Load, counting: bool) -> anyhow::Result<Figures> {
+async fn measure_embedded(subject: &Embedded, load: Load, look: Look<'_>) -> anyhow::Result<Figures> {
     let doors = subject.doors().await?;
-    measure(Arc::new(doors), &subject.postgres, subject.pids()?, load, counting).await
+    measure(Arc::new(doors), &subject.postgres, subject.pids()?, load, look).await
 }
 
 /// Something that serves already, such as `cargo xtask stack -- --measured`.
@@ -58,16 +68,24 @@ pub struct There {
     pub postgres: String,
 }
 
+impl There {
+    /// Puts the goods of the benchmark on sale, and connects.
+    pub(crate) async fn open(&self, doors: &Doors) -> anyhow::Result<()> {
+        let callee =
+            |url: &str| chassis::grpc::remote(url).with_context(|| format!("`{url}` is not an address"));
+        load::furnish(&callee(&self.services.0)?, &callee(&self.services.1)?).await?;
+        load::greet(doors).await
+    }
+}
+
 /// One run of what serves there. The auditor looks where the environment says.
 ///
 /// # Errors
 /// As [`embedded`].
 pub async fn there(program: &Path, place: &There, load: Load) -> anyhow::Result<Figures> {
     let doors = Doors::at(&place.servers)?;
-    let callee = |url: &str| chassis::grpc::remote(url).with_context(|| format!("`{url}` is not an address"));
-    load::furnish(&callee(&place.services.0)?, &callee(&place.services.1)?).await?;
-    load::greet(&doors).await?;
-    let figures = measure(Arc::new(doors), &place.postgres, Pids::default(), load, false).await;
+    place.open(&doors).await?;
+    let figures = measure(Arc::new(doors), &place.postgres, Pids::default(), load, Look::default()).await;
     let audit = subject::audit(program, None).await?;
     let figures = figures?;
     subject::ensure_clean(audit)?;
@@ -83,7 +101,7 @@ pub async fn baseline(program: &Path, load: Load) -> anyhow::Result<Figures> {
     let host = Embedded::start(program, &[]).await?;
     let pids = Pids { subject: None, ..host.pids()? };
     let baseline = Arc::new(Baseline::new(&host.postgres).await?);
-    let figures = measure(Arc::clone(&baseline), &host.postgres, pids, load, false).await;
+    let figures = measure(Arc::clone(&baseline), &host.postgres, pids, load, Look::default()).await;
     let wrong = baseline.audit().await?;
     baseline.pool().close().await;
     host.stop().await?;
@@ -97,15 +115,16 @@ async fn measure<S: Subject>(
     postgres: &str,
     pids: Pids,
     load: Load,
-    counting: bool,
+    look: Look<'_>,
 ) -> anyhow::Result<Figures> {
     let mut connection = PgConnection::connect(postgres).await.context("its Postgres")?;
     store::ensure_durable(&mut connection).await?;
     let server = store::describe(&mut connection).await?;
-    let meter = Meter::new(postgres, pids);
-    let mut watched = Watched { connection, meter: &meter, counting, before: None, after: None };
+    let meter = Meter::new(postgres, pids.clone());
+    let mut watched =
+        Watched { connection, meter: &meter, pids, look, flame: None, before: None, after: None };
     let measured = load::put(subject, load, &mut watched).await;
-    let Watched { before, after, .. } = watched;
+    let Watched { before, after, flame, .. } = watched;
     let before = before.context("the measurement did not begin")??;
     let after = after.context("the measurement did not end")??;
     ensure!(
@@ -114,8 +133,11 @@ async fn measure<S: Subject>(
         measured.wrong,
         measured.first_wrong.unwrap_or_default()
     );
+    if let (Some(flame), Some(file)) = (flame, look.flame) {
+        flame.draw(file, "CPU of Amends and its Postgres under load")?;
+    }
     let cost = meter.cost(&before, &after, measured.answered);
-    let statements = match counting {
+    let statements = match look.statements {
         true => statements::dearest(&mut PgConnection::connect(postgres).await?, measured.answered).await?,
         false => Vec::new(),
     };
@@ -126,7 +148,9 @@ async fn measure<S: Subject>(
 struct Watched<'m> {
     connection: PgConnection,
     meter: &'m Meter,
-    counting: bool,
+    pids: Pids,
+    look: Look<'m>,
+    flame: Option<Flame>,
     before: Option<anyhow::Result<Reading>>,
     after: Option<anyhow::Result<Reading>>,
 }
@@ -144,7 +168,13 @@ impl load::Watch for Watched<'_> {
         if self.before.is_some() {
             return;
         }
-        let reset = if self.counting { statements::reset(&mut self.connection).await } else { Ok(()) };
+        if self.look.flame.is_some() {
+            match Flame::begin(&self.pids) {
+                Ok(flame) => self.flame = Some(flame),
+                Err(error) => return self.before = Some(Err(error)),
+            }
+        }
+        let reset = if self.look.statements { statements::reset(&mut self.connection).await } else { Ok(()) };
         self.before = Some(match reset {
             Ok(()) => self.meter.read().await,
             Err(error) => Err(error.into()),
@@ -172,7 +202,7 @@ pub async fn compare(
         let figures = baseline(program, loads.0).await?;
         say(&format!("{n} of {times}  baseline  {}", figures.line()));
         of_baseline.push(figures);
-        let figures = embedded(program, loads.1, flags, false).await?;
+        let figures = embedded(program, loads.1, flags, Look::default()).await?;
         say(&format!("{n} of {times}  embedded  {}", figures.line()));
         of_amends.push(figures);
     }

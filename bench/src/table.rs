@@ -125,7 +125,7 @@ pub async fn measure(plan: Plan<'_>, say: impl Fn(&str)) -> anyhow::Result<Table
     ];
     let mut runs = Vec::new();
     for (name, load) in loads {
-        let figures = plan::embedded(program, load, flags, false).await?;
+        let figures = plan::embedded(program, load, flags, plan::Look::default()).await?;
         say(&format!("{name}  {}", figures.line()));
         runs.push((name, figures));
     }
