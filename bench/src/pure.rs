@@ -178,6 +178,7 @@ fn group() -> anyhow::Result<Work> {
         projection: None,
         messages: Vec::new(),
         signals: Vec::new(),
+        is_fresh: true,
     };
     let waiting: VecDeque<_> = (0..512).map(one).collect();
     Ok(Box::new(move || drop(black_box(take_group(&mut waiting.clone())))))

@@ -6,11 +6,12 @@
 //! and loaded again. After an error nothing is known: the rows are read again by (saga, version, commit id), and what
 //! did not land is written again. Read next: `journal/stored.rs`.
 
+mod group;
 mod seeded;
 mod stored;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 
@@ -30,6 +31,7 @@ use tokio::sync::mpsc;
 use types::SagaId;
 use uuid::Uuid;
 
+pub use self::group::take_group;
 pub use self::stored::{Stored, load, load_owned, open_sagas};
 
 use crate::{catalog::Projection, metrics, saga::Event};
@@ -74,6 +76,8 @@ pub struct Transition {
     pub messages: Vec<Message>,
     /// Signals that it answers.
     pub signals: Vec<Uuid>,
+    /// Nothing has held its saga up.
+    pub is_fresh: bool,
 }
 
 /// What became of a transition: its saga and its commit id.
@@ -315,28 +319,6 @@ pub(crate) struct Writer {
     stop: Stop,
 }
 
-/// Transitions in one commit at most.
-const GROUP: usize = 512;
-
-/// The next group, in order. A saga stands in it once, and a shard under one epoch: what was decided before a shard was lost
-/// and won again may still wait here, and what is written for one must not go for the other. What does not fit keeps its
-/// place.
-pub fn take_group(waiting: &mut VecDeque<Transition>) -> Vec<Transition> {
-    let (mut sagas, mut epochs) = (HashSet::new(), HashMap::new());
-    let (mut group, mut rest) = (Vec::new(), VecDeque::new());
-    for transition in waiting.drain(..) {
-        let is_first = sagas.insert(transition.saga);
-        let epoch = *epochs.entry(transition.shard).or_insert(transition.epoch);
-        if is_first && epoch == transition.epoch && group.len() < GROUP {
-            group.push(transition);
-        } else {
-            rest.push_back(transition);
-        }
-    }
-    *waiting = rest;
-    group
-}
-
 impl Writer {
     /// Starts it; transitions go in, what became of them comes out.
     pub(crate) fn start(
@@ -448,46 +430,5 @@ impl Writer {
             }
         }
         again
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Found by the simulator (seeds 64686 and 413178): of two transitions of one saga the first was lost with its epoch, and
-    /// its messages went out with the second.
-    #[test]
-    fn a_group_has_a_saga_once_and_a_shard_under_one_epoch_and_keeps_the_order() {
-        let one = |saga: u128, shard, epoch| Transition {
-            saga: SagaId::from_uuid(Uuid::from_u128(saga)),
-            shard,
-            epoch,
-            version: 1,
-            commit_id: chassis::clock::new_uuid(),
-            events: Vec::new(),
-            state: "RUNNING",
-            reason: String::new(),
-            ended: false,
-            projection: None,
-            messages: Vec::new(),
-            signals: Vec::new(),
-        };
-        let mut waiting = VecDeque::from([
-            one(1, 0, 3),
-            one(2, 1, 1),
-            one(1, 0, 5),
-            one(3, 0, 5),
-            one(3, 0, 3),
-            one(4, 0, 3),
-        ]);
-        let mut groups = Vec::new();
-        while !waiting.is_empty() {
-            let group = take_group(&mut waiting);
-            groups.push(group.iter().map(|t| (t.saga.uuid().as_u128(), t.epoch)).collect::<Vec<_>>());
-        }
-        assert_eq!(groups, [vec![(1, 3), (2, 1), (4, 3)], vec![(1, 5), (3, 5)], vec![(3, 3)]]);
-        let mut many: VecDeque<_> = (0..600).map(|saga| one(saga, 0, 1)).collect();
-        assert_eq!((take_group(&mut many).len(), many.len()), (GROUP, 88));
     }
 }

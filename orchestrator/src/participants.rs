@@ -91,7 +91,7 @@ pub struct Dispatch {
     pub time: Duration,
     /// Not the first.
     pub is_retry: bool,
-    /// Nobody has turned it away yet, nor failed.
+    /// Nobody has turned its saga away yet, nor failed.
     pub is_fresh: bool,
     /// Ends with its outcome; none where there is no trace.
     pub span: Span,

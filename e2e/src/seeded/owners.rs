@@ -86,6 +86,7 @@ async fn pass_over(scene: &mut Scene, order: &Order) -> i16 {
             projection: None,
             messages: vec![],
             signals: vec![],
+            is_fresh: true,
         };
         let won = journal::commit(&mut hand, &[transition]).await.unwrap();
         (won == [saga(order)]).then_some(())

@@ -70,6 +70,7 @@ fn transition(order: OrderId, shard: i16, epoch: i64) -> Transition {
         projection: None,
         messages: vec![],
         signals: vec![],
+        is_fresh: true,
     }
 }
 

@@ -12,6 +12,9 @@ use super::{Driver, now};
 /// A step back by less than this is not worth a look at every saga, in milliseconds.
 const STEP: i64 = 5_000;
 
+/// Timers that fire in one turn: others want to be heard, too.
+const AT_ONCE: usize = 500;
+
 impl Driver {
     pub(super) fn until_next_timer(&self) -> Duration {
         let Some((due, _)) = self.timers.first() else { return Duration::from_secs(1) };
@@ -21,7 +24,8 @@ impl Driver {
 
     pub(super) fn fire_timers(&mut self) {
         let now = now();
-        while let Some((due, saga)) = self.timers.first().copied() {
+        for _ in 0..AT_ONCE {
+            let Some((due, saga)) = self.timers.first().copied() else { return };
             if due > now {
                 return;
             }

@@ -239,6 +239,11 @@ impl Live {
         self.flight.is_none() && !self.holds_decision()
     }
 
+    /// Whether nothing has held it up. Who waited for one participant in a crowd comes to the next ones in a crowd, too.
+    fn is_fresh(&self) -> bool {
+        self.state.steps.iter().all(|step| step.attempts == 0 && step.not_before == 0)
+    }
+
     fn holds_decision(&self) -> bool {
         self.events.iter().any(|recorded| recorded.event.is_critical())
     }
@@ -256,9 +261,9 @@ impl Live {
         let header = self.header(step, attempts + 1, time, telemetry::below(&span, &self.trace));
         match self.content().and_then(|content| content.call(step, header, &self.state)) {
             Ok(call) => {
+                let is_fresh = self.is_fresh();
                 let state = &mut self.state.steps[step];
                 let is_retry = state.called && attempts > 0;
-                let is_fresh = attempts == 0 && state.not_before == 0;
                 state.called = true;
                 state.calling = true;
                 let time = std::time::Duration::from_millis(u64::try_from(time).unwrap_or(1));
@@ -450,6 +455,7 @@ impl Live {
             projection: changed,
             messages,
             signals,
+            is_fresh: self.is_fresh(),
         })
     }
 
