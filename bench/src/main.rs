@@ -85,15 +85,15 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// One of several orchestrators that serve already is killed (-9) with many sagas in hand, and the others take them over
+    /// One of several orchestrators that serve already stands still with many sagas in hand, and the others take them over
     TakeOverThere {
         /// How many
         #[arg(long, default_value_t = 10_000, value_name = "N")]
         orders: usize,
-        /// The process that is killed; --server is its address
+        /// The process that stands still until all is done (--server is its address)
         #[arg(long, value_name = "PID")]
-        kill: u32,
-        /// The ledger's process, which stands still meanwhile
+        still: u32,
+        /// The ledger's process, paused until then
         #[arg(long, value_name = "PID")]
         pause: u32,
         #[command(flatten)]
@@ -224,9 +224,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{}", taken.line());
             what.write(&taken)
         }
-        Command::TakeOverThere { orders, kill, pause, place, what } => {
+        Command::TakeOverThere { orders, still, pause, place, what } => {
             let program = subject::program(what.amends.clone())?;
-            let taken = ordeal::take_over_there(&program, orders, &place.into(), (kill, pause), |line| {
+            let taken = ordeal::take_over_there(&program, orders, &place.into(), (still, pause), |line| {
                 eprintln!("{line}")
             })
             .await?;

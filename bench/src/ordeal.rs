@@ -164,7 +164,7 @@ impl TakeOver {
             ready_s => format!("the next one ready in {ready_s:.2} s"),
         };
         format!(
-            "{orders} in hand at its death: {next}, the first taken over after {first_s:.2} s and the last {:.2} s later, all at \
+            "{orders} in hand at its end: {next}, the first taken over after {first_s:.2} s and the last {:.2} s later, all at \
              their end after {ended_s:.1} s",
             last_s - first_s
         )
@@ -199,8 +199,9 @@ pub async fn take_over(
     Ok(TakeOver { orders, ready_s, first_s, last_s, ended_s })
 }
 
-/// One of several orchestrators that serve already is killed with so many sagas in hand; the others have them next. Whoever
-/// waits for the ledger's process, which stands still meanwhile, is in hand.
+/// One of several orchestrators that serve already stands still with so many sagas in hand; the others have them next. It is
+/// not killed, since whoever minds it would start it again, and then it takes what is its own at once. What waits for the
+/// ledger's process, which is paused meanwhile, is in hand.
 ///
 /// # Errors
 /// As [`outage`].
@@ -223,14 +224,19 @@ pub async fn take_over_there(
     let waiting = store::open_sagas(&mut connection).await;
     let killed = store::now(&mut connection).await;
     let began = Instant::now();
-    signal(victim, Signal::KILL)?;
+    signal(victim, Signal::STOP)?;
     // Whatever became of the rest.
     signal(ledger, Signal::CONT)?;
-    created?;
-    let waiting = waiting?;
-    ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} were in hand");
-    say(&format!("killed with {waiting} sagas in hand"));
-    let ended_s = until_all_ended(&place.postgres, began).await?;
+    let ended = async {
+        created?;
+        let waiting = waiting?;
+        ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} were in hand");
+        say(&format!("it stands still with {waiting} sagas in hand"));
+        until_all_ended(&place.postgres, began).await
+    };
+    let ended = ended.await;
+    signal(victim, Signal::CONT)?;
+    let ended_s = ended?;
     let (taken, first_s, last_s) = store::taken_over(&mut connection, killed?).await?;
     ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
     let unsold = store::not_completed(&mut connection).await? - unsold;
