@@ -56,7 +56,9 @@ impl Summary {
             let mut values: Vec<f64> = runs.iter().map(what).collect();
             values.sort_by(f64::total_cmp);
             let at = |n: usize| values.get(n).copied().unwrap_or_default();
-            (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
+            // Of an even number the middle is between two.
+            let middle = f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2));
+            (at(0), middle, at(values.len().saturating_sub(1)))
         };
         Self {
             per_second: range(|f| f.answers.per_second),
@@ -127,6 +129,7 @@ mod tests {
         };
         let amends = Summary::of(vec![run(30.0), run(10.0), run(20.0)]);
         assert_eq!(amends.per_second, (10.0, 20.0, 30.0));
+        assert_eq!(Summary::of(vec![run(30.0), run(10.0)]).per_second, (10.0, 20.0, 30.0));
         let comparison = Comparison::of(Summary::of(vec![run(10.0)]), amends);
         assert!((comparison.ratio - 2.0).abs() < 1e-9);
         assert!(comparison.machine.contains("cores"));
