@@ -45,8 +45,6 @@ Examples:
   amends audit --anchor 17:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 )]
 pub(crate) struct Audit {
-    #[command(flatten)]
-    stores: Stores,
     /// Nothing moves any more: judge everything, and call whatever is still open or unsent a violation
     #[arg(long)]
     quiescent: bool,
@@ -77,6 +75,8 @@ pub(crate) struct Audit {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    stores: Stores,
 }
 
 impl Audit {
