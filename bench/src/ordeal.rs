@@ -218,25 +218,20 @@ pub async fn take_over_there(
     ensure_durable(&mut connection).await?;
     place.open(&doors).await?;
     let unsold = store::not_completed(&mut connection).await?;
-    signal(ledger, Signal::STOP)?;
+    let paused = Paused::now(ledger)?;
     let created = create(&doors, orders).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let waiting = store::open_sagas(&mut connection).await;
     let killed = store::now(&mut connection).await;
     let began = Instant::now();
-    signal(victim, Signal::STOP)?;
-    // Whatever became of the rest.
-    signal(ledger, Signal::CONT)?;
-    let ended = async {
-        created?;
-        let waiting = waiting?;
-        ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} were in hand");
-        say(&format!("it stands still with {waiting} sagas in hand"));
-        until_all_ended(&place.postgres, began).await
-    };
-    let ended = ended.await;
-    signal(victim, Signal::CONT)?;
-    let ended_s = ended?;
+    let still = Paused::now(victim)?;
+    drop(paused);
+    created?;
+    let waiting = waiting?;
+    ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} were in hand");
+    say(&format!("it stands still with {waiting} sagas in hand"));
+    let ended_s = until_all_ended(&place.postgres, began).await?;
+    drop(still);
     let (taken, first_s, last_s) = store::taken_over(&mut connection, killed?).await?;
     ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
     let unsold = store::not_completed(&mut connection).await? - unsold;
@@ -245,9 +240,22 @@ pub async fn take_over_there(
     Ok(TakeOver { orders, ready_s: 0.0, first_s, last_s, ended_s })
 }
 
-fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process")?;
-    Ok(kill_process(pid, signal)?)
+/// A process that stands still until this is dropped.
+struct Paused(Pid);
+
+impl Paused {
+    fn now(pid: u32) -> anyhow::Result<Self> {
+        let id = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process")?;
+        kill_process(id, Signal::STOP).with_context(|| format!("process {pid} cannot be paused"))?;
+        Ok(Self(id))
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It has ended.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
 }
 
 fn all(flags: &[String]) -> Vec<String> {

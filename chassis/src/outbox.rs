@@ -6,7 +6,11 @@
 //! yet sent and older than 2 s, claimed with `skip locked`, never by a cursor over ids, because ids do not commit in
 //! order. No connection is held while the bus is called.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _, SqlSafeStr as _};
@@ -221,7 +225,8 @@ impl Default for RelayOptions {
 #[derive(Clone)]
 pub struct Relay {
     hand: mpsc::UnboundedSender<Vec<Message>>,
-    bus: Arc<dyn Bus>,
+    /// A bus within the process holds handlers that hold relays.
+    bus: Weak<dyn Bus>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -237,12 +242,14 @@ impl Relay {
         let runner =
             Runner { pool, outbox, bus: Arc::clone(&bus), options, sent: Vec::new(), stop: stop.clone() };
         stop.spawn(async move { runner.run(handed).await });
-        Self { hand, bus }
+        Self { hand, bus: Arc::downgrade(&bus) }
     }
 
     /// Leaves out what nobody could want: it need not be stored.
     pub fn keep_wanted(&self, messages: &mut Vec<Message>) {
-        messages.retain(|message| self.bus.is_wanted(message));
+        if let Some(bus) = self.bus.upgrade() {
+            messages.retain(|message| bus.is_wanted(message));
+        }
     }
 
     /// Hands over what was just committed. Losing it (a crash here) costs the sweep's age, nothing else.

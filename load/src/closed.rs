@@ -29,8 +29,9 @@ pub(crate) async fn put<S: Subject>(
                 let outcome = subject.order(draw.order()).await;
                 let now = Instant::now();
                 let is_shed = outcome == Outcome::Shed;
-                // What began in the warm-up or ended past the time belongs to neither.
-                if sent >= begin && now <= end {
+                // What began in the warm-up or ended past the time belongs to neither; a wrong end counts whenever it comes.
+                let is_wrong = matches!(outcome, Outcome::Wrong(_));
+                if is_wrong || (sent >= begin && now <= end) {
                     measured.note(outcome, now - sent);
                 }
                 if is_shed {
@@ -43,8 +44,11 @@ pub(crate) async fn put<S: Subject>(
     let customers: Vec<_> = customers.collect();
     warm_up(watch, load.warm_up, begin).await;
     let mut all = Measured::new();
-    for measured in join_all(customers).await.into_iter().flatten() {
-        all.add(measured);
+    for customer in join_all(customers).await {
+        match customer {
+            Ok(measured) => all.add(measured),
+            Err(error) => all.note(Outcome::Wrong(format!("a customer broke down: {error}")), Duration::ZERO),
+        }
     }
     all.seconds = load.time.as_secs_f64();
     all

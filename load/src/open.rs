@@ -57,8 +57,11 @@ async fn send<S: Subject>(
         };
         let (subject, order, tell) = (Arc::clone(&subject), draw.order(), tell.clone());
         spawn(async move {
-            let outcome = subject.order(order).await;
-            if due >= begin {
+            // A task of its own, so that one that breaks down is told as well.
+            let outcome = spawn(async move { subject.order(order).await }).await;
+            let outcome =
+                outcome.unwrap_or_else(|error| Outcome::Wrong(format!("a customer broke down: {error}")));
+            if due >= begin || matches!(outcome, Outcome::Wrong(_)) {
                 // Nobody listens any more only when the run was given up.
                 let _ = tell.send((outcome, due.elapsed()));
             }

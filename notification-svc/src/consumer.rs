@@ -85,3 +85,34 @@ fn line(line: &OrderLine) -> Result<Line, String> {
 fn money(money: Option<&proto::money::Money>) -> Result<Money, String> {
     money.ok_or("an amount is missing")?.try_into().map_err(|why: types::MoneyError| why.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use chassis::bus::Exchange;
+    use proto::money::Money as Amount;
+
+    use super::*;
+
+    /// Events are named after the status that they say.
+    #[test]
+    fn every_event_that_a_letter_follows_from_is_wanted() {
+        let mut letters = 0;
+        for status in (0..).map_while(|n| OrderStatus::try_from(n).ok()) {
+            let event = OrderChanged {
+                order_id: "ord_01h2xcejqtf2nbrexx3vqjhp41".into(),
+                customer_id: "c_1".into(),
+                total: Some(Amount { minor_units: 100, currency_code: "EUR".into() }),
+                status: status.into(),
+                ..Default::default()
+            };
+            let key = format!("order.{}", status.as_str_name().to_lowercase());
+            let kind = OrderChanged::full_name();
+            let message = Message::new(Exchange::Events, &key, &kind, "orchestrator", event.encode_to_vec());
+            if domain::letter(&read(&message).unwrap()).is_some() {
+                letters += 1;
+                assert!(domain::is_worth_a_letter(&key), "{key}");
+            }
+        }
+        assert_eq!(letters, 4);
+    }
+}

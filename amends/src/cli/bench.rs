@@ -4,18 +4,24 @@
 //! code without an orchestrator, and what an order costs in CPU, rows and commits, are `cargo run -p bench`'s. Read next:
 //! the crate `load`.
 
-use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use load::{Answers, Doors, Measured};
+use proto::order::v1::{ListOrdersRequest, orders_client::OrdersClient};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
     audit::Shown,
     failure::Failure,
-    output::{Fields, Line, Screen},
-    server::{Server, Whose},
+    output::{Fields, Line, Screen, plain},
+    server::{Server, Whose, ask},
     stores::{NoVerdict, Stores},
 };
 use crate::audit::Options;
@@ -58,29 +64,16 @@ impl Bench {
         if cfg!(debug_assertions) {
             screen.remark("(a debug build: if the server is one as well, its figures say nothing)");
         }
-        // Says where nobody answers, which a call alone does not.
-        for whose in [Whose::Orchestrator, Whose::Order, Whose::Inventory] {
-            server.connect_to(whose).await?;
-        }
-        let doors = Doors::at(&[server.address(Whose::Orchestrator).to_owned()]).map_err(void)?;
         let mut line = Line::new(screen == Screen::Text && std::io::stderr().is_terminal());
-        line.draw("its goods are put on sale");
-        load::furnish(&server.callee(Whose::Order)?, &server.callee(Whose::Inventory)?)
-            .await
-            .map_err(void)?;
-        load::greet(&doors).await.map_err(void)?;
+        let doors = self.open(server, &mut line).await?;
         let measured = watch(load, doors, &mut line).await;
-        if measured.wrong > 0 {
-            let first = measured.first_wrong.unwrap_or_default();
-            return Err(Failure::Void(format!(
-                "{} orders came to a wrong end; the first: {first}",
-                measured.wrong
-            )));
-        }
         let answers = Answers::of(&load, &measured);
+        ensure_measured(&measured)?;
         if !self.no_audit {
             line.draw("the auditor looks");
-            self.judge().await?;
+            let told = acknowledged(&latest(server).await?).map_err(Failure::Output)?;
+            let found = self.judge(LOOKS, Some(told.path())).await;
+            found.map_err(|why| within("is it the store of this server?", why))?;
         }
         line.clear();
         let judged = if self.no_audit { "not asked (--no-audit)" } else { "found nothing" };
@@ -99,10 +92,29 @@ impl Bench {
         Ok(())
     }
 
+    /// The server's doors, with goods on sale; what would make the run void in the end is said before it.
+    async fn open(&self, server: &Server, line: &mut Line) -> Result<Doors, Failure> {
+        // Says where nobody answers, which a call alone does not.
+        for whose in [Whose::Orchestrator, Whose::Order, Whose::Inventory] {
+            server.connect_to(whose).await?;
+        }
+        let doors = Doors::at(&[server.address(Whose::Orchestrator).to_owned()]).map_err(void)?;
+        if !self.no_audit {
+            line.draw("the auditor looks first");
+            self.judge(3, None).await.map_err(|why| within("before the load", why))?;
+        }
+        line.draw("its goods are put on sale");
+        let (order, inventory) = (server.callee(Whose::Order)?, server.callee(Whose::Inventory)?);
+        load::furnish(&order, &inventory).await.map_err(void)?;
+        load::greet(&doors).await.map_err(void)?;
+        Ok(doors)
+    }
+
     /// By what it says in the end.
-    async fn judge(&self) -> Result<(), Failure> {
-        let options = Options { quiescent: true, ..Options::default() };
-        let mut left = LOOKS;
+    async fn judge(&self, looks: u32, acknowledged: Option<&Path>) -> Result<(), Failure> {
+        let acknowledged = acknowledged.map(Path::to_owned);
+        let options = Options { quiescent: true, acknowledged, ..Options::default() };
+        let mut left = looks;
         loop {
             let report = self.stores.judge(&options).await.map_err(|why| match why {
                 NoVerdict::Usage(text) => Failure::Usage(text),
@@ -118,6 +130,40 @@ impl Bench {
             }
         }
     }
+}
+
+fn ensure_measured(measured: &Measured) -> Result<(), Failure> {
+    let Measured { wrong, answered, shed, first_wrong, .. } = measured;
+    if *wrong > 0 {
+        let first = plain(first_wrong.as_deref().unwrap_or_default());
+        return Err(Failure::Void(format!("{wrong} orders came to a wrong end; the first: {first}")));
+    }
+    if *answered == 0 {
+        let why = format!("no order came to its end within the time ({shed} were turned away)");
+        return Err(Failure::Void(format!("{why}; --seconds gives more")));
+    }
+    Ok(())
+}
+
+fn within(what: &str, why: Failure) -> Failure {
+    match why {
+        Failure::Void(text) => Failure::Void(format!("{what} {text}")),
+        other => other,
+    }
+}
+
+/// The order that the server has accepted last.
+async fn latest(server: &Server) -> Result<String, Failure> {
+    let request = ask(ListOrdersRequest { page_size: 1, ..Default::default() });
+    let orders = OrdersClient::new(server.connect().await?).list_orders(request).await?.into_inner().orders;
+    Ok(orders.into_iter().next().map(|order| order.order_id).unwrap_or_default())
+}
+
+/// That it must be in the store that is judged.
+fn acknowledged(order: &str) -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    writeln!(file, "{}", json!({ "order_id": order }))?;
+    Ok(file)
 }
 
 fn void(error: anyhow::Error) -> Failure {
@@ -178,6 +224,20 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_run_without_an_answer_or_with_a_wrong_one_is_void() {
+        let void = |measured: &Measured| match ensure_measured(measured) {
+            Err(Failure::Void(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let nothing = Measured { shed: 7, ..Measured::new() };
+        assert!(void(&nothing).contains("7 were turned away"));
+        let wrong =
+            Measured { answered: 9, wrong: 1, first_wrong: Some("\x1b[2J".into()), ..Measured::new() };
+        assert!(void(&wrong).ends_with("the first: ·[2J"));
+        assert!(ensure_measured(&Measured { answered: 1, ..Measured::new() }).is_ok());
+    }
 
     #[test]
     fn what_was_measured_is_shown_and_what_did_not_happen_is_not() {

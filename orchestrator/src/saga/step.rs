@@ -149,7 +149,11 @@ impl StepState {
         if let Some(trouble) = &mut self.trouble {
             trouble.sent.clear();
         }
-        // So that states that say the same are the same.
+        self.forget_nothing();
+    }
+
+    /// So that states that say the same are the same.
+    fn forget_nothing(&mut self) {
         self.trouble.take_if(|trouble| **trouble == Trouble::default());
     }
 
@@ -185,9 +189,8 @@ impl StepState {
                 self.doubt |= doubt & !self.is_final();
                 self.attempts += u32::from(*spent);
                 self.not_before = *not_before;
-                if !(reason.is_empty() && self.trouble.is_none()) {
-                    self.trouble().last_failure.clone_from(reason);
-                }
+                self.trouble().last_failure.clone_from(reason);
+                self.forget_nothing();
             }
             Event::StepPending { until, action, .. } => {
                 self.wait(Forward::Pending { until: *until, action: action.as_str().into() })
