@@ -142,8 +142,24 @@ impl Server {
 
     /// Starts it again, with what it had; returns when it serves.
     pub async fn start(&mut self) {
-        self.spawn();
-        self.serves().await;
+        // Its port may be somebody's for a moment, as the near end of a connection: then it ends at once, and is tried again.
+        for _ in 0..10 {
+            self.spawn();
+            let mut child = self.child.take().expect("it was just started");
+            let serves = serves(self.kind, self.address, self.home.clone());
+            let ended = tokio::select! {
+                () = serves => None,
+                ended = child.wait() => Some(ended),
+            };
+            let Some(ended) = ended else {
+                self.child = Some(child);
+                return;
+            };
+            eprintln!("{:?} ended while it started ({ended:?}); once more", self.kind);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let log = std::fs::read_to_string(self.home.join("log")).unwrap_or_default();
+        panic!("{:?} does not start: {log}", self.kind);
     }
 
     fn made(kind: Kind, name: &str, accounts: &[&str]) -> Self {
@@ -271,26 +287,6 @@ impl Server {
         }
         command
     }
-
-    async fn serves(&mut self) {
-        let what = format!("{:?} serves; its log is {}/log", self.kind, self.home.display());
-        let (kind, address, home) = (self.kind, self.address, self.home.clone());
-        eventually_within(Duration::from_secs(240), &what, || async {
-            match kind {
-                // The port is open before queries are taken.
-                Kind::Postgres => {
-                    let state = std::fs::read_to_string(home.join("data/postmaster.pid")).ok()?;
-                    (state.lines().nth(7)?.trim() == "ready").then_some(())
-                }
-                Kind::Redis => says(address, b"PING\r\n").await?.starts_with(b"+PONG").then_some(()),
-                // Connection.Start comes once the node serves.
-                Kind::Rabbit => {
-                    (says(address, b"AMQP\x00\x00\x09\x01").await?.first() == Some(&1)).then_some(())
-                }
-            }
-        })
-        .await;
-    }
 }
 
 impl Drop for Server {
@@ -314,6 +310,23 @@ impl Drop for Server {
         }
         let _ = std::fs::remove_dir_all(&self.home);
     }
+}
+
+async fn serves(kind: Kind, address: SocketAddr, home: PathBuf) {
+    let what = format!("{kind:?} serves; its log is {}/log", home.display());
+    eventually_within(Duration::from_secs(240), &what, || async {
+        match kind {
+            // The port is open before queries are taken.
+            Kind::Postgres => {
+                let state = std::fs::read_to_string(home.join("data/postmaster.pid")).ok()?;
+                (state.lines().nth(7)?.trim() == "ready").then_some(())
+            }
+            Kind::Redis => says(address, b"PING\r\n").await?.starts_with(b"+PONG").then_some(()),
+            // Connection.Start comes once the node serves.
+            Kind::Rabbit => (says(address, b"AMQP\x00\x00\x09\x01").await?.first() == Some(&1)).then_some(()),
+        }
+    })
+    .await;
 }
 
 /// What a server says to a greeting.
