@@ -1,12 +1,11 @@
 //! `amends audit`: asks the auditor and shows what it found.
 //!
-//! It reads databases and not a server, and does so through the library alone. Its exit code is a
-//! verdict: 0 clean, 1 something breaks an invariant, 2 wrongly used, 3 something could not be read. Read next:
-//! `../audit.rs`.
+//! It reads databases and not a server, and does so through the library alone. Its exit code is a verdict: 0 clean, 1
+//! something breaks an invariant, 2 wrongly used, 3 something could not be read. Read next: `stores.rs`, `../audit.rs`.
 
 use std::{
     fmt,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
     process::ExitCode,
     sync::Mutex,
@@ -17,7 +16,7 @@ use clap::Args;
 
 use super::{
     failure::Failure,
-    output::{Screen, Table, plain, remark},
+    output::{Line, Screen, Table, plain, remark},
     stores::{NoVerdict, Stores},
 };
 use crate::audit::{Anchor, Listed, Options, Progress, Report};
@@ -121,25 +120,25 @@ impl Audit {
 }
 
 /// When the line was drawn last; before the first time, when it was asked for first.
-static DRAWN: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+static DRAWN: Mutex<Option<(Instant, Line)>> = Mutex::new(None);
 
-/// A line that is drawn over itself, for audits that take more than a moment.
+/// For audits that take more than a moment.
 fn draw(progress: &Progress) {
     let mut drawn = DRAWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (last, _) = *drawn.get_or_insert_with(|| (Instant::now(), false));
+    let (last, line) = drawn.get_or_insert_with(|| (Instant::now(), Line::new(true)));
     if last.elapsed() < Duration::from_millis(500) {
         return;
     }
-    *drawn = Some((Instant::now(), true));
+    *last = Instant::now();
     let Progress { what, done, of } = progress;
     let of = if *of == 0 { String::new() } else { format!(" of {of}") };
-    let _ = write!(io::stderr(), "\r\x1b[Kauditing {what}: {done}{of}");
+    line.draw(&format!("auditing {what}: {done}{of}"));
 }
 
 fn clear() {
-    let drawn = DRAWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if drawn.is_some_and(|(_, is_drawn)| is_drawn) {
-        let _ = write!(io::stderr(), "\r\x1b[K");
+    let mut drawn = DRAWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((_, line)) = &mut *drawn {
+        line.clear();
     }
 }
 
