@@ -19,6 +19,8 @@ use ring::{
 
 /// Before every text, with the version of this rule. A dot stands in no token.
 const MARK: &str = "enc1.";
+/// Bytes of a sealed secret at least: its nonce and its tag.
+const LEAST_SEALED: usize = NONCE_LEN + 16;
 
 /// Some keys; the first encrypts.
 #[derive(Clone)]
@@ -85,6 +87,21 @@ impl Keyring {
     #[must_use]
     pub fn is_encrypted(text: &str) -> bool {
         text.starts_with(MARK)
+    }
+
+    /// Whether what stands at this place belongs to a text of a keyring: by its form, since whoever reads logs and databases has
+    /// no keys. Chance makes anything of such a text, even what looks like a secret.
+    #[must_use]
+    pub fn is_within_encrypted(bytes: &[u8], at: usize) -> bool {
+        let is_digit = |c: &u8| c.is_ascii_alphanumeric() || b"-_".contains(c);
+        let (before, after) = bytes.split_at(at.min(bytes.len()));
+        let start = before.iter().rposition(|c| !is_digit(c)).map_or(0, |dot| dot + 1);
+        let length = before.len() - start + after.iter().take_while(|c| is_digit(c)).count();
+        let Some(before) = before[..start].strip_suffix(b".") else { return false };
+        let id = before.iter().rev().take_while(|c| c.is_ascii_alphanumeric()).count();
+        (1..=16).contains(&id)
+            && before[..before.len() - id].ends_with(MARK.as_bytes())
+            && length >= (LEAST_SEALED * 4).div_ceil(3)
     }
 
     /// The secret.
@@ -191,6 +208,19 @@ mod tests {
         for bad in ["tok_approve", "enc1.a", "enc1.a.", "enc1.a.!!", "enc1.a.AAAA", "enc2.a.AAAA"] {
             assert_eq!(keys.decrypt(b"one", bad), Err(Unreadable::NotOurs), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_place_in_an_encrypted_text_is_known_by_its_form() {
+        let text = ring("a:OLD").encrypt(b"one", "t");
+        let around = format!("{{\"card_token\":\"{text}\",\"x\":\"tok_a\"}}");
+        let start = around.find(&text).unwrap();
+        let within = |at: usize| Keyring::is_within_encrypted(around.as_bytes(), at);
+        let sealed = start + "enc1.a.".len();
+        assert!((sealed..start + text.len()).all(within));
+        assert!(
+            !within(start) && !within(0) && !within(around.find("tok_a").unwrap()) && !within(around.len())
+        );
     }
 
     /// What stands in journals must open for ever.

@@ -14,7 +14,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _, SqlSafeStr as _};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use crate::{
@@ -200,9 +200,10 @@ impl Columns {
 /// The backlog is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What was sent is deleted together with what is sent within this time: nothing waits for it, and a statement costs more
-/// than a row. A crash meanwhile sends it again.
-const LINGER: Duration = Duration::from_millis(20);
+/// Events go, and what was sent is deleted, together with what comes within this time: nothing waits for it, and a statement
+/// costs more than a row. Commands and their answers go at once. After a crash the sweep finds what had not gone, and what had
+/// gone is sent again.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// How the relay works.
 #[derive(Debug, Clone, Copy)]
@@ -239,8 +240,15 @@ impl Relay {
     /// Starts the relay of an outbox.
     pub fn new(pool: Warm, outbox: Outbox, bus: Arc<dyn Bus>, options: RelayOptions, stop: &Stop) -> Self {
         let (hand, handed) = mpsc::unbounded_channel();
-        let runner =
-            Runner { pool, outbox, bus: Arc::clone(&bus), options, sent: Vec::new(), stop: stop.clone() };
+        let runner = Runner {
+            pool,
+            outbox,
+            bus: Arc::clone(&bus),
+            options,
+            held: Held::default(),
+            sent: Held::default(),
+            stop: stop.clone(),
+        };
         stop.spawn(async move { runner.run(handed).await });
         Self { hand, bus: Arc::downgrade(&bus) }
     }
@@ -265,9 +273,47 @@ struct Runner {
     outbox: Outbox,
     bus: Arc<dyn Bus>,
     options: RelayOptions,
+    /// Events that go soon.
+    held: Held<Message>,
     /// Safe with the bus, and to be deleted.
-    sent: Vec<Uuid>,
+    sent: Held<Uuid>,
     stop: Stop,
+}
+
+/// What lingers for others of its kind.
+struct Held<T> {
+    items: Vec<T>,
+    /// When all of it goes.
+    due: Instant,
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), due: Instant::now() }
+    }
+}
+
+impl<T> Held<T> {
+    fn extend(&mut self, items: impl IntoIterator<Item = T>) {
+        if self.items.is_empty() {
+            self.due = Instant::now() + LINGER;
+        }
+        self.items.extend(items);
+    }
+
+    /// Until there is something that has to go.
+    async fn due(&self) {
+        if self.items.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep_until(self.due).await;
+    }
+
+    /// All of it, if it is time or there are so many.
+    fn take(&mut self, enough: usize) -> Vec<T> {
+        let go = self.items.len() >= enough || Instant::now() >= self.due;
+        if go { std::mem::take(&mut self.items) } else { Vec::new() }
+    }
 }
 
 impl Runner {
@@ -275,46 +321,47 @@ impl Runner {
         // Where nobody else relays these rows, those that are there now were left by a death: whatever it had in hand is
         // free. Beside others only age tells what nobody has in hand.
         let mut everything = self.bus.is_of_one_process();
-        let mut next_sweep = tokio::time::Instant::now();
+        let mut next_sweep = Instant::now();
         let mut next_look = next_sweep;
-        let mut delete_at = next_sweep;
         while !self.stop.is_wanted() {
-            let mut batch = Vec::new();
+            let mut handed_now = Vec::new();
             tokio::select! {
                 biased;
                 () = self.stop.wanted() => break,
                 first = handed.recv() => match first {
-                    Some(messages) => batch = messages,
+                    Some(messages) => handed_now = messages,
                     None => break,
                 },
-                () = tokio::time::sleep_until(delete_at), if !self.sent.is_empty() => {}
+                () = self.held.due() => {}
+                () = self.sent.due() => {}
                 () = tokio::time::sleep_until(next_sweep) => {}
             }
-            while batch.len() < self.options.window {
+            while handed_now.len() < self.options.window {
                 match handed.try_recv() {
-                    Ok(more) => batch.extend(more),
+                    Ok(more) => handed_now.extend(more),
                     Err(_) => break,
                 }
             }
+            let (events, mut batch): (Vec<_>, Vec<_>) =
+                handed_now.into_iter().partition(|message| message.exchange == Exchange::Events);
+            self.held.extend(events);
+            batch.extend(self.held.take(self.options.window));
             if !batch.is_empty() {
-                if self.sent.is_empty() {
-                    delete_at = tokio::time::Instant::now() + LINGER;
-                }
                 self.relay(batch).await;
             }
-            if self.sent.len() >= self.options.window || tokio::time::Instant::now() >= delete_at {
-                self.delete_sent().await;
-            }
-            if tokio::time::Instant::now() >= next_sweep {
+            let sent = self.sent.take(self.options.window);
+            self.delete(sent).await;
+            if Instant::now() >= next_sweep {
                 self.sweep(std::mem::take(&mut everything)).await;
-                next_sweep = tokio::time::Instant::now() + self.options.sweep_every;
+                next_sweep = Instant::now() + self.options.sweep_every;
             }
-            if tokio::time::Instant::now() >= next_look {
+            if Instant::now() >= next_look {
                 self.look().await;
-                next_look = tokio::time::Instant::now() + LOOK_EVERY;
+                next_look = Instant::now() + LOOK_EVERY;
             }
         }
-        self.delete_sent().await;
+        let sent = self.sent.take(0);
+        self.delete(sent).await;
     }
 
     /// Shows what is not sent yet, and for how long the oldest has not been.
@@ -350,8 +397,7 @@ impl Runner {
         let mut seen = HashSet::new();
         let messages: Vec<_> = messages.into_iter().filter(|m| seen.insert(m.id)).collect();
         if seeded::is(Bug::OutboxRowDeletedFirst) {
-            self.sent.extend(messages.iter().map(|m| m.id));
-            self.delete_sent().await;
+            self.delete(messages.iter().map(|m| m.id).collect()).await;
         }
         crash::point("before publish", self.outbox.source);
         let outcomes = self.bus.publish(&messages).await;
@@ -359,7 +405,7 @@ impl Runner {
         let mut later = (Vec::new(), Vec::new(), Vec::new());
         for (message, outcome) in messages.iter().zip(outcomes) {
             match outcome {
-                Published::Safe => self.sent.push(message.id),
+                Published::Safe => self.sent.extend([message.id]),
                 Published::NotYet(why) => {
                     tracing::debug!(message.id = %message.id, kind = message.kind, why, "not yet");
                     later.0.push(message.id);
@@ -381,8 +427,7 @@ impl Runner {
         self.put_off(later).await;
     }
 
-    async fn delete_sent(&mut self) {
-        let sent = std::mem::take(&mut self.sent);
+    async fn delete(&self, sent: Vec<Uuid>) {
         if !sent.is_empty() {
             let delete = sqlx::query(AssertSqlSafe(self.outbox.delete.clone()).into_sql_str()).bind(sent);
             crash::point("before delete of what was sent", self.outbox.source);

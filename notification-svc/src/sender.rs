@@ -31,6 +31,9 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// Deliveries that one look takes at most.
 const CLAIM: usize = 256;
+/// What came of a letter is stored together with what ends within this time: nothing waits for it, and a statement costs more
+/// than a row.
+const LINGER: Duration = Duration::from_millis(50);
 /// Characters of a sink's words that are kept.
 const WORDS: usize = 500;
 
@@ -65,17 +68,21 @@ impl Sender {
         let mut settled = Vec::new();
         let mut more = true;
         let mut look = Instant::now() + LOOK;
+        let mut settle_at = look;
         loop {
             let stopping = self.stop.is_wanted();
             if stopping && on_its_way.is_empty() && self.hands.are_empty() {
+                self.settle(&mut settled).await;
                 return;
             }
             if more && !stopping {
                 more = self.take(&mut on_its_way).await;
             }
             self.hands.hold(more || stopping);
+            let was_empty = settled.is_empty();
             tokio::select! {
                 Some(one) = on_its_way.next(), if !on_its_way.is_empty() => settled.push(one),
+                () = tokio::time::sleep_until(settle_at), if !was_empty => {}
                 Some((due, place)) = self.stored.recv() => on_its_way.push(self.send(due, place)),
                 () = self.hands.woken(), if !stopping => more = true,
                 () = tokio::time::sleep_until(look) => {
@@ -90,9 +97,13 @@ impl Sender {
             while let Some(Some(one)) = on_its_way.next().now_or_never() {
                 settled.push(one);
             }
-            if !settled.is_empty() {
+            if was_empty {
+                settle_at = Instant::now() + LINGER;
+            }
+            if !settled.is_empty() && (settled.len() >= CLAIM || Instant::now() >= settle_at) {
                 let _slot = slot().await;
                 self.settle(&mut settled).await;
+                settle_at = Instant::now() + LOOK;
             }
         }
     }

@@ -1,11 +1,12 @@
 //! The doors: orders for customers and shops, sagas for operators. The only place that makes a `Status`.
 //!
 //! Everything answered here is committed. [`orders`] creates and reads, [`create`] takes a request apart, [`sagas`] shows
-//! and moves, [`quote`] asks for prices, [`show`] turns rows into messages.
+//! and moves, [`quote`] asks for prices, [`repeats`] says when keys are looked up first, [`show`] turns rows into messages.
 
 pub(crate) mod create;
 mod orders;
 pub(crate) mod quote;
+pub(crate) mod repeats;
 mod sagas;
 mod show;
 
@@ -20,7 +21,10 @@ use tokio::sync::mpsc;
 use tonic::{Status, service::RoutesBuilder};
 use types::{NoAnswer, SagaId};
 
-use self::quote::{AskForPrices, Quotes};
+use self::{
+    quote::{AskForPrices, Quotes},
+    repeats::Repeats,
+};
 use crate::{
     Settings,
     catalog::Registry,
@@ -53,6 +57,7 @@ pub struct Doors {
     pub(crate) driver: mpsc::UnboundedSender<Input>,
     pub(crate) prices: Batcher<AskForPrices>,
     pub(crate) quotes: Quotes,
+    pub(crate) repeats: Repeats,
     pub(crate) settings: Settings,
     pub(crate) stop: Stop,
 }

@@ -46,7 +46,10 @@ use tonic::service::RoutesBuilder;
 use uuid::Uuid;
 
 use self::{
-    api::quote::{self, AskForPrices},
+    api::{
+        quote::{self, AskForPrices},
+        repeats::Repeats,
+    },
     catalog::Registry,
     driver::{Channels, Driver, Input, Load},
     hub::Hub,
@@ -199,6 +202,7 @@ impl Service {
             participants,
             driver: input,
             quotes: quote::quotes(),
+            repeats: Repeats::default(),
             settings,
             stop,
         };

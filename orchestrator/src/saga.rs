@@ -22,4 +22,4 @@ mod tests;
 pub use definition::{Definition, Retry, StepDef, StepKind};
 pub use event::{Event, Outcome, Resolution};
 pub use next::{Move, next, waits_for_facts, withdrawals};
-pub use state::{Back, Forward, IllegalEvent, Label, Phase, State, StepState, Why};
+pub use state::{Back, Forward, IllegalEvent, Label, Phase, Rare, State, StepState, Why};

@@ -22,7 +22,10 @@ mod grpc;
 mod store;
 pub mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chassis::{
     batcher::{Batcher, Limits},
@@ -112,7 +115,8 @@ impl Service {
         let Wiring { pool, bus, stop } = wiring;
         let warm = Warm::new(&pool);
         let relay = Relay::new(warm.clone(), outbox(), Arc::clone(&bus), RelayOptions::default(), &stop);
-        let screen = Screen { pool: warm, deadline: settings.risk_review_deadline, hunch: Hunch::default() };
+        let deadline = settings.risk_review_deadline;
+        let screen = Screen { pool: warm, deadline, hunch: Hunch::default(), rules: Mutex::default() };
         let knocking = Knocking { pool: pool.clone(), outbox: outbox(), relay };
         let knocking = Batcher::new(Arc::new(knocking), Limits::default(), &stop);
         stop.spawn(deadline::watch(pool.clone(), knocking.clone(), stop.clone()));

@@ -108,6 +108,47 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+#[rustfmt::skip]
+type Approve = (
+    Vec<Uuid>, Vec<String>, Vec<Vec<u8>>, Vec<Option<Uuid>>, Vec<String>, Vec<String>, Vec<i64>, Vec<String>, Vec<u8>, String,
+);
+
+// The rules and the deny list are read by the statement that stores what was decided by them.
+static APPROVE: Statement<Approve> = Statement::new(
+    "insert into risk.screening (saga_id, step, forward_outcome, forward_hash, forward_reply, order_id, customer_id, \
+       merchant_id, amount_minor, currency, create_time) \
+     select s.saga_id, s.step, 'DONE', s.hash, $9, s.order_id, s.customer_id, s.merchant_id, s.amount_minor, s.currency, now() \
+     from unnest($1::uuid[], $2::text[], $3::bytea[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[]) \
+       as s (saga_id, step, hash, order_id, customer_id, merchant_id, amount_minor, currency) \
+     where $10 = (select coalesce(string_agg(r::text, ';' order by kind, currency), '') from risk.rule r) \
+       and not exists (select from risk.denied where customer_id = any ($5))",
+);
+
+/// Stores approvals with one reply, if the rules are those of this text ([`rule::InForce`]) and no customer is denied;
+/// otherwise nothing. Whether it did.
+pub(crate) async fn approve(
+    connection: &mut PgConnection,
+    mut rows: Vec<(&StepKey, &Subject)>,
+    reply: Vec<u8>,
+    rules: String,
+) -> sqlx::Result<bool> {
+    rows.sort_by_key(|(key, _)| *key);
+    let wanted = rows.len() as u64;
+    let columns = (
+        each(&rows, |(key, _)| key.saga.uuid()),
+        each(&rows, |(key, _)| key.step.as_str().to_owned()),
+        each(&rows, |(_, subject)| subject.hash()),
+        each(&rows, |(_, subject)| subject.order.map(|order| order.uuid())),
+        each(&rows, |(_, subject)| subject.customer.as_str().to_owned()),
+        each(&rows, |(_, subject)| subject.merchant.as_str().to_owned()),
+        each(&rows, |(_, subject)| subject.amount.minor),
+        each(&rows, |(_, subject)| subject.amount.currency.to_string()),
+        reply,
+        rules,
+    );
+    Ok(APPROVE.run(connection, columns).await? == wanted)
+}
+
 // Absorbs a withdrawal that comes again, and one of what was screened before: it has its record.
 static BURY: Statement<(Vec<Uuid>, Vec<String>, DateTime<Utc>)> = Statement::new(
     "insert into risk.screening (saga_id, step, forward_outcome, create_time) \
@@ -155,7 +196,7 @@ pub(crate) async fn count(
 
 /// Every statement, for the check.
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    let mut all: Vec<&'static dyn Checked> = vec![&LOAD, &INSERT, &BURY, &LOCK_CUSTOMERS, &COUNT];
+    let mut all: Vec<&'static dyn Checked> = vec![&LOAD, &INSERT, &APPROVE, &BURY, &LOCK_CUSTOMERS, &COUNT];
     all.extend(review::statements());
     all.extend(rule::statements());
     all

@@ -1,5 +1,6 @@
 //! What must stand nowhere: how it is known when it is seen (I11). Pure; it says what kind of thing it saw and never what.
 
+use chassis::keyring::Keyring;
 use types::card::holds_card_number;
 
 /// What was seen.
@@ -70,12 +71,13 @@ fn places<'b>(bytes: &'b [u8], part: &'b [u8]) -> impl Iterator<Item = usize> + 
     (0..bytes.len()).filter(move |at| Some(bytes[*at]) == first && bytes[*at..].starts_with(part))
 }
 
-/// `tok_…`, as providers make them: not part of another word.
+/// `tok_…`, as providers make them: not part of another word, nor of an encrypted text, in one of some millions of which it
+/// stands by chance.
 fn holds_token(bytes: &[u8]) -> bool {
     places(bytes, b"tok_").any(|at| {
         let is_apart = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
         let more = bytes[at + 4..].iter().take_while(|c| c.is_ascii_alphanumeric() || **c == b'_').count();
-        is_apart && more >= 3
+        is_apart && more >= 3 && !Keyring::is_within_encrypted(bytes, at)
     })
 }
 
@@ -123,6 +125,8 @@ mod tests {
         for (text, seen) in [
             ("{\"card_token\":\"tok_approve\"}", Seen::Token),
             ("a\0\x12tok_1AbC9\x18", Seen::Token),
+            ("\"enc1.k1.tok_approve\" is no encrypted text", Seen::Token),
+            ("enc2.k1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA-tok_approve", Seen::Token),
             ("number 4242 4242 4242 4242.", Seen::CardNumber),
             ("{\"cvv\":\"123\"}", Seen::SecurityCode),
             ("{\\\"CVC\\\": 1234}", Seen::SecurityCode),
@@ -139,6 +143,8 @@ mod tests {
     fn what_only_looks_like_it_is_none() {
         for text in [
             "enc1.k1.tokAbc-tok_",
+            "{\"card_token\":\"enc1.k1.AAAAAAAAAAAAAAAAAAAAAAAA-tok_approveAAAAAA\"}",
+            "enc1.k1.tok_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
             "a stok_approve",
             "tok_",
             "page_token tok_…",

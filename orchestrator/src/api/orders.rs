@@ -34,6 +34,7 @@ use super::{
     database, no_answer, show,
 };
 use crate::{
+    catalog::Kind,
     driver::{self, Fresh},
     hub::Place,
     metrics,
@@ -186,31 +187,55 @@ fn shown(row: &OrderRow) -> Result<Order, Status> {
     })
 }
 
+/// A quote takes less, and then nobody looks a key up that is most likely new.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(50);
+
 impl Doors {
+    /// The saga of a new order.
+    fn newest(&self) -> Option<Arc<dyn Kind>> {
+        self.registry.newest("order", &self.owned.listed())
+    }
+
     async fn known_key(&self, checked: &Checked) -> Result<Option<Key>, Status> {
         let Some(key) = &checked.key else { return Ok(None) };
         self.found.submit((checked.merchant.as_str().to_owned(), key.clone()), None).await.map_err(no_answer)
     }
 
-    /// The answer to a request that was accepted before, or what a new order costs.
+    /// The same, at once where requests are being repeated; elsewhere only when the prices take their time.
+    async fn known_key_soon(&self, checked: &Checked) -> Result<Option<Key>, Status> {
+        if !self.repeats.are_about() {
+            tokio::time::sleep(LOOK_UP_AFTER).await;
+        }
+        self.known_key(checked).await
+    }
+
+    /// The answer to a request that was accepted before, or what a new order costs. A key that nobody looked up is found to be
+    /// taken when the order is stored.
     async fn look_and_quote(&self, checked: &Checked) -> Result<Either<Response<Order>, Quoted>, Status> {
+        let must_look = self.repeats.are_about() || self.newest().is_none();
         // Both are asked at once, since a quote stores nothing; but a key that is known is answered without a catalog.
-        let (known, quote) = (pin!(self.known_key(checked)), pin!(self.quote(checked)));
+        let (known, quote) = (pin!(self.known_key_soon(checked)), pin!(self.quote(checked)));
         let (known, quote) = match select(known, quote).await {
-            Either::Left((known, quote)) => (known, Either::Left(quote)),
-            Either::Right((quoted, known)) => (known.await, Either::Right(ready(quoted))),
+            Either::Left((known, quote)) => (known?, Either::Left(quote)),
+            Either::Right((quoted, known)) if must_look => (known.await?, Either::Right(ready(quoted))),
+            Either::Right((quoted, _)) => (None, Either::Right(ready(quoted))),
         };
-        if let Some(key) = known? {
+        if let Some(key) = known {
             return self.replay(checked, &key).await.map(Either::Left);
         }
-        self.admit(checked).await?;
-        match quote.await? {
-            Ok(quoted) => Ok(Either::Right(quoted)),
-            // One more look: the same request may have been accepted under an older price list meanwhile.
-            Err(violations) => match self.known_key(checked).await? {
-                Some(key) => self.replay(checked, &key).await.map(Either::Left),
-                None => Err(error::invalid_fields(violations)),
-            },
+        let quoted = match self.admit(checked).await {
+            Ok(()) => quote.await,
+            Err(status) => Err(status),
+        };
+        let refused = match quoted {
+            Ok(Ok(quoted)) => return Ok(Either::Right(quoted)),
+            Ok(Err(violations)) => error::invalid_fields(violations),
+            Err(status) => status,
+        };
+        // One more look: the same request may have been accepted before, or under an older price list meanwhile.
+        match self.known_key(checked).await? {
+            Some(key) => self.replay(checked, &key).await.map(Either::Left),
+            None => Err(refused),
         }
     }
 
@@ -229,6 +254,7 @@ impl Doors {
             ));
         }
         metrics::idempotency("replayed");
+        self.repeats.seen();
         let place = self.hub.wait_for(key.order.saga());
         let row = self.wait(place, key.order, checked.wait).await?;
         let mut response = Response::new(shown(&row)?);
@@ -269,7 +295,7 @@ impl Doors {
     }
 
     async fn start(&self, checked: Checked, quoted: Quoted) -> Result<Response<Order>, Status> {
-        let kind = self.registry.newest("order", &self.owned.listed()).ok_or_else(|| {
+        let kind = self.newest().ok_or_else(|| {
             let says = "the living orchestrators have no version of the order saga in common";
             error::unavailable("NO_COMMON_DEFINITION", says, Duration::from_secs(1))
         })?;

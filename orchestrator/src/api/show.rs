@@ -27,20 +27,24 @@ pub(super) fn order(row: &OrderRow) -> Option<Order> {
         Event::Started { input, .. } => serde_json::from_str(input).ok(),
         _ => None,
     })?;
-    let money = |minor_units| Some(Money { minor_units, currency_code: input.currency.clone() });
+    let money = |minor_units| Some(Money { minor_units, currency_code: input.currency.to_string() });
     let status = OrderStatus::from_str_name(&row.status)?;
     Some(Order {
         order_id: row.order.to_string(),
         saga_id: row.order.saga().to_string(),
         status: status.into(),
         status_reason: row.status_reason.clone(),
-        customer_id: input.customer_id.clone(),
-        merchant_id: input.merchant_id.clone(),
-        currency_code: input.currency.clone(),
+        customer_id: input.customer_id.to_string(),
+        merchant_id: input.merchant_id.to_string(),
+        currency_code: input.currency.to_string(),
         lines: input
             .lines
             .iter()
-            .map(|l| OrderLine { sku: l.sku.clone(), quantity: l.quantity, unit_price: money(l.unit_price) })
+            .map(|l| OrderLine {
+                sku: l.sku.to_string(),
+                quantity: l.quantity,
+                unit_price: money(l.unit_price),
+            })
             .collect(),
         subtotal: money(input.subtotal),
         tax: money(input.tax),
@@ -122,7 +126,7 @@ fn reason(state: &State) -> String {
 
 fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
     let (name, reason, until, action) = match &state.forward {
-        Forward::Idle if state.times.is_some() || state.attempts > 0 => {
+        Forward::Idle if state.times().is_some() || state.attempts > 0 => {
             ("CALLED", state.last_failure().to_owned(), None, "")
         }
         Forward::Idle => ("IDLE", String::new(), None, ""),
@@ -150,8 +154,8 @@ fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
         attempts: state.attempts + answered,
         in_doubt: state.doubt,
         reason: back_reason.unwrap_or(reason),
-        first_time: state.times.and_then(|(first, _)| time(first)),
-        last_time: state.times.and_then(|(_, last)| time(last)),
+        first_time: state.times().and_then(|(first, _)| time(first)),
+        last_time: state.times().and_then(|(_, last)| time(last)),
         not_before: (state.not_before > 0).then(|| time(state.not_before)).flatten(),
         compensation_state: back.to_owned(),
         compensation: def.command().unwrap_or_default().to_owned(),

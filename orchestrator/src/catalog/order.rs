@@ -76,7 +76,7 @@ fn stage_time(definition: &Definition, state: &State, stage: usize) -> Option<i6
     };
     steps()
         .all(|step| matches!(step.forward, Forward::Done { .. } | Forward::Skipped))
-        .then(|| steps().filter_map(|step| step.times.map(|(_, last)| last)).max())
+        .then(|| steps().filter_map(|step| step.times().map(|(_, last)| last)).max())
         .flatten()
 }
 
@@ -110,7 +110,7 @@ impl Kind for OrderSaga {
 
     fn read(self: Arc<Self>, saga: SagaId, input: &str) -> Result<Box<dyn Content>, CatalogError> {
         let input = serde_json::from_str(input).map_err(|e| CatalogError::Input(e.to_string()))?;
-        Ok(Box::new(OrderContent { id: saga, order_id: saga.order().to_string(), saga: self, input }))
+        Ok(Box::new(OrderContent { id: saga, saga: self, input }))
     }
 
     fn command(&self, step: usize, header: StepHeader, state: &State) -> Result<Message, CatalogError> {

@@ -36,7 +36,7 @@ pub(super) struct Live {
     pub(super) timer: Option<i64>,
     kind: Arc<dyn Kind>,
     /// Its input; or why it cannot be read, which is told when somebody needs it.
-    content: Result<Box<dyn Content>, CatalogError>,
+    content: Result<Box<dyn Content>, Box<CatalogError>>,
     /// The trace of its start; empty where there is none.
     trace: String,
     pub(super) state: State,
@@ -70,7 +70,7 @@ impl Live {
             Event::Started { input, .. } => input.as_str(),
             _ => "",
         };
-        let content = Arc::clone(&kind).read(saga, input);
+        let content = Arc::clone(&kind).read(saga, input).map_err(Box::new);
         let shown = kind.project(&state);
         Self {
             saga,
@@ -94,7 +94,7 @@ impl Live {
     }
 
     fn content(&self) -> Result<&dyn Content, CatalogError> {
-        self.content.as_deref().map_err(CatalogError::clone)
+        self.content.as_deref().map_err(|error| (**error).clone())
     }
 
     pub(super) fn is_ended(&self) -> bool {

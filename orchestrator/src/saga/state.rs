@@ -6,7 +6,7 @@ use chassis::seeded::{self, Bug};
 use types::StepName;
 
 use super::event::{Event, Outcome};
-pub use super::step::{Back, Forward, StepState, Why};
+pub use super::step::{Back, Forward, Rare, StepState, Why};
 
 /// Which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,7 +132,7 @@ impl State {
             state.apply(event, at)?;
         }
         for step in &mut state.steps {
-            step.called = step.times.is_some() || !seeded::is(Bug::StaleOwnerForgotten);
+            step.called = step.times().is_some() || !seeded::is(Bug::StaleOwnerForgotten);
         }
         Ok(state)
     }
@@ -169,7 +169,7 @@ impl State {
         }
         self.times.1 = self.times.1.max(at);
         if let Some(step) = step.and_then(|position| self.steps.get_mut(position)) {
-            step.times = Some(step.times.map_or((at, at), |(first, _)| (first, at)));
+            step.hear(at);
         }
         Ok(())
     }

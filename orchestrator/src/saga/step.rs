@@ -1,6 +1,6 @@
 //! What is known of one step, and how each fact about it changes that.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, ops::Deref};
 
 use types::StepName;
 
@@ -15,6 +15,30 @@ pub struct Why {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// A text that hardly any step has: one pointer wide.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rare(Box<Box<str>>);
+
+impl From<&str> for Rare {
+    fn from(text: &str) -> Self {
+        Self(Box::new(text.into()))
+    }
+}
+
+impl Deref for Rare {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Rare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// What is known of a step's forward action. A hundred thousand sagas may wait in memory with seven of these: what is rare is
 /// boxed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,7 +50,7 @@ pub enum Forward {
         /// To be asked again then.
         until: i64,
         /// Whom it waits for.
-        action: Box<str>,
+        action: Rare,
     },
     /// Done.
     Done {
@@ -60,7 +84,7 @@ pub enum Back {
     /// Waits for a person; the others go on.
     Parked {
         /// Why.
-        reason: Box<str>,
+        reason: Rare,
     },
 }
 
@@ -74,6 +98,8 @@ impl Back {
         }
     }
 }
+
+const NEVER: i64 = i64::MIN;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,8 +120,8 @@ pub struct StepState {
     pub commands: u32,
     /// What most steps never have.
     trouble: Option<Box<Trouble>>,
-    /// First and last time anything was heard of it.
-    pub times: Option<(i64, i64)>,
+    /// First and last time anything was heard of it; [`NEVER`], both, when nothing was.
+    heard: (i64, i64),
     /// Memory only: it may have been called. True for every step of a saga that was loaded.
     pub called: bool,
     /// Memory only: a call is under way.
@@ -105,7 +131,7 @@ pub struct StepState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Trouble {
     /// Why the last attempt brought nothing.
-    last_failure: String,
+    last_failure: Box<str>,
     /// The message ids of the commands sent since it last had a fresh budget.
     sent: Vec<String>,
 }
@@ -122,10 +148,22 @@ impl StepState {
             not_before: 0,
             commands: 0,
             trouble: None,
-            times: None,
+            heard: (NEVER, NEVER),
             called: false,
             calling: false,
         }
+    }
+
+    /// First and last time anything was heard of it.
+    #[must_use]
+    pub fn times(&self) -> Option<(i64, i64)> {
+        Some(self.heard).filter(|heard| heard.1 != NEVER)
+    }
+
+    /// Something was heard of it.
+    pub(super) fn hear(&mut self, at: i64) {
+        let at = at.max(NEVER + 1);
+        self.heard = (self.times().map_or(at, |(first, _)| first), at);
     }
 
     /// Why the last attempt brought nothing; empty when none did.
@@ -189,7 +227,7 @@ impl StepState {
                 self.doubt |= doubt & !self.is_final();
                 self.attempts += u32::from(*spent);
                 self.not_before = *not_before;
-                self.trouble().last_failure.clone_from(reason);
+                self.trouble().last_failure = reason.as_str().into();
                 self.forget_nothing();
             }
             Event::StepPending { until, action, .. } => {

@@ -38,6 +38,8 @@ fn rule((kind, currency, threshold, window_seconds, enabled): Row) -> Result<Rul
 static IN_FORCE: Statement<(Vec<String>,), Row> = Statement::new(
     "select kind, currency, threshold, window_seconds, enabled from risk.rule \
      union all \
+     select 'TEXT', (select coalesce(string_agg(r::text, ';' order by kind, currency), '') from risk.rule r), 0, 0, true \
+     union all \
      select 'NOW', '', (extract(epoch from clock_timestamp()) * 1000000)::bigint, 0, true \
      union all \
      select 'DENIED', customer_id, 0, 0, true from risk.denied where customer_id = any ($1)",
@@ -46,6 +48,8 @@ static IN_FORCE: Statement<(Vec<String>,), Row> = Statement::new(
 /// What a screening goes by.
 pub(crate) struct InForce {
     pub(crate) rules: Rules,
+    /// The rules as a text of the database's, by which a statement tells whether they are still the same.
+    pub(crate) text: String,
     /// Those of the customers who are denied.
     pub(crate) denied: HashSet<String>,
     /// By the database's clock, which every process reads alike; in whole microseconds, as it is stored.
@@ -58,16 +62,17 @@ pub(crate) async fn in_force(
     customers: &BTreeSet<&str>,
 ) -> Result<InForce, Trouble> {
     let customers = customers.iter().map(|id| (*id).to_owned()).collect();
-    let (mut rules, mut denied, mut now) = (Vec::new(), HashSet::new(), None);
+    let (mut rules, mut text, mut denied, mut now) = (Vec::new(), String::new(), HashSet::new(), None);
     for row in IN_FORCE.all(connection, (customers,)).await? {
         match row.0.as_str() {
             "DENIED" => drop(denied.insert(row.1)),
+            "TEXT" => text = row.1,
             "NOW" => now = DateTime::from_timestamp_micros(row.2),
             _ => rules.push(rule(row)?),
         }
     }
     let now = now.ok_or_else(|| Trouble::Failed("the database does not say what time it is".into()))?;
-    Ok(InForce { rules: rules.into_iter().collect(), denied, now })
+    Ok(InForce { rules: rules.into_iter().collect(), text, denied, now })
 }
 
 static NOW: Statement<(), (DateTime<Utc>,)> = Statement::new("select clock_timestamp()");

@@ -42,6 +42,47 @@ async fn a_rule_that_is_set_holds_for_the_next_order() {
     assert_eq!(rules.len(), 3);
 }
 
+/// The process remembers the rules; what another process, or a person with psql, writes holds all the same.
+#[tokio::test]
+async fn what_others_write_holds_for_the_next_order() {
+    let bed = Bed::new().await;
+    let mut others = bed.database.connect().await;
+    for _ in 0..3 {
+        assert_eq!(bed.risk.screen(vec![order(saga(), 500), order(saga(), 501)]).await.len(), 2);
+    }
+    sqlx::query("update risk.rule set threshold = 501 where kind = 'AMOUNT_REVIEW'")
+        .execute(&mut others)
+        .await
+        .unwrap();
+    let answers = bed.risk.screen(vec![order(saga(), 500), order(saga(), 501)]).await;
+    assert_eq!(answers[0], approved("RULES"));
+    assert!(matches!(answers[1], Answer::Pending(_)), "{answers:?}");
+    assert_eq!(bed.risk.screen(vec![order(saga(), 500)]).await, [approved("RULES")]);
+    sqlx::query("insert into risk.denied (customer_id, reason, create_time) values ('c_2', 'fraud', now())")
+        .execute(&mut others)
+        .await
+        .unwrap();
+    let answers = bed.risk.screen(vec![order(saga(), 1), order_by(saga(), 1, "c_2")]).await;
+    assert_eq!(answers[0], approved("RULES"));
+    assert!(matches!(answers[1], Answer::Refused(_)), "{answers:?}");
+}
+
+/// A repeat among new orders: nothing is stored twice, and each gets its answer.
+#[tokio::test]
+async fn a_repeat_in_a_slice_of_approvals_says_what_it_said() {
+    let bed = Bed::new().await;
+    let first = saga();
+    for _ in 0..4 {
+        let answers = bed.risk.screen(vec![order(saga(), 1), order(first, 1), order(saga(), 1)]).await;
+        assert!(answers.iter().all(|answer| *answer == approved("RULES")), "{answers:?}");
+    }
+    let (rows,): (i64,) = sqlx::query_as("select count(*) from risk.screening")
+        .fetch_one(&mut bed.database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(rows, 9);
+}
+
 #[tokio::test]
 async fn velocity_counts_the_orders_of_each_customer_within_the_window() {
     let bed = Bed::new().await;

@@ -61,14 +61,14 @@ pub(super) fn new_start(
     let definition = kind.definition();
     let at = now();
     let input = Input {
-        customer_id: checked.customer.to_string(),
-        merchant_id: checked.merchant.to_string(),
-        currency: checked.currency.to_string(),
+        customer_id: checked.customer.as_str().into(),
+        merchant_id: checked.merchant.as_str().into(),
+        currency: checked.currency.as_str().into(),
         lines: quoted
             .lines
             .into_iter()
             .map(|line| Line {
-                sku: line.sku,
+                sku: line.sku.into(),
                 quantity: line.quantity,
                 unit_price: line.unit_price_minor,
                 line_total: line.line_total_minor,

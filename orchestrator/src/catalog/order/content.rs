@@ -30,22 +30,21 @@ use crate::{
 pub(super) struct OrderContent {
     pub(super) saga: Arc<OrderSaga>,
     pub(super) id: SagaId,
-    pub(super) order_id: String,
     pub(super) input: Input,
 }
 
 impl Content for OrderContent {
     fn call(&self, step: usize, header: StepHeader, state: &State) -> Result<Call, CatalogError> {
         let input = &self.input;
-        let order_id = self.order_id.clone();
+        let order_id = self.id.order().to_string();
         let header = Some(header);
         Ok(match step {
             OPEN => Call::Open(order::OpenItem {
                 header,
                 order_id,
-                customer_id: input.customer_id.clone(),
-                merchant_id: input.merchant_id.clone(),
-                currency_code: input.currency.clone(),
+                customer_id: input.customer_id.to_string(),
+                merchant_id: input.merchant_id.to_string(),
+                currency_code: input.currency.to_string(),
                 lines: input.lines.iter().map(priced).collect(),
                 subtotal_minor: input.subtotal,
                 tax_minor: input.tax,
@@ -57,7 +56,7 @@ impl Content for OrderContent {
                 lines: input
                     .lines
                     .iter()
-                    .map(|line| inventory::ReserveLine { sku: line.sku.clone(), quantity: line.quantity })
+                    .map(|line| inventory::ReserveLine { sku: line.sku.to_string(), quantity: line.quantity })
                     .collect(),
                 hold_until: Some(stamp(
                     input.accepted_at.saturating_add(self.saga.definition.deadline_ms.saturating_mul(2)),
@@ -66,15 +65,15 @@ impl Content for OrderContent {
             SCREEN => Call::Screen(risk::ScreenItem {
                 header,
                 order_id,
-                customer_id: input.customer_id.clone(),
-                merchant_id: input.merchant_id.clone(),
+                customer_id: input.customer_id.to_string(),
+                merchant_id: input.merchant_id.to_string(),
                 amount: money(input.total, &input.currency),
             }),
             CHARGE => Call::Charge(payment::ChargeItem {
                 header,
                 order_id,
-                customer_id: input.customer_id.clone(),
-                merchant_id: input.merchant_id.clone(),
+                customer_id: input.customer_id.to_string(),
+                merchant_id: input.merchant_id.to_string(),
                 amount: money(charged(input.subtotal, input.total), &input.currency),
                 method: Some(payment::charge_item::Method::Card(payment::CardMethod {
                     token: input.card_token.clone(),
@@ -83,7 +82,7 @@ impl Content for OrderContent {
             POST => Call::Post(ledger::PostItem {
                 header,
                 order_id,
-                merchant_id: input.merchant_id.clone(),
+                merchant_id: input.merchant_id.to_string(),
                 total: money(input.total, &input.currency),
                 tax_minor: input.tax,
                 payment_id: self.earlier::<Charged>(state, CHARGE)?.payment_id,
@@ -115,18 +114,19 @@ impl Content for OrderContent {
         let input = &self.input;
         let status = order::OrderStatus::from_str_name(shown.status)?;
         let money = |minor| money(minor, &input.currency);
+        let order_id = self.id.order().to_string();
         let body = order::OrderChanged {
-            order_id: self.order_id.clone(),
+            order_id: order_id.clone(),
             saga_id: self.id.to_string(),
             status: status.into(),
             status_reason: shown.reason.clone(),
-            customer_id: input.customer_id.clone(),
-            merchant_id: input.merchant_id.clone(),
+            customer_id: input.customer_id.to_string(),
+            merchant_id: input.merchant_id.to_string(),
             lines: input
                 .lines
                 .iter()
                 .map(|l| order::OrderLine {
-                    sku: l.sku.clone(),
+                    sku: l.sku.to_string(),
                     quantity: l.quantity,
                     unit_price: money(l.unit_price),
                 })
@@ -139,7 +139,7 @@ impl Content for OrderContent {
         Some(
             Message::new(Exchange::Events, event, &kind, "orchestrator", bytes)
                 .with(header::SAGA, self.id.to_string())
-                .with(header::SUBJECT, self.order_id.clone()),
+                .with(header::SUBJECT, order_id),
         )
     }
 }
@@ -166,7 +166,7 @@ fn charged(subtotal: i64, total: i64) -> i64 {
 
 fn priced(line: &Line) -> order::PricedLine {
     order::PricedLine {
-        sku: line.sku.clone(),
+        sku: line.sku.to_string(),
         quantity: line.quantity,
         unit_price_minor: line.unit_price,
         line_total_minor: line.line_total,

@@ -4,18 +4,20 @@
 
 use std::collections::BTreeMap;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{PaymentId, ReservationId, TransactionId};
 
-/// What an order is about; stored with its start and never changed.
+/// What an order is about; stored with its start and never changed. It stands in memory while the saga waits, so short texts are
+/// kept in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// Who buys.
-    pub customer_id: String,
+    pub customer_id: CompactString,
     /// Who sells.
-    pub merchant_id: String,
+    pub merchant_id: CompactString,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: CompactString,
     /// What, at which price.
     pub lines: Vec<Line>,
     /// Minor units.
@@ -37,7 +39,7 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// What.
-    pub sku: String,
+    pub sku: CompactString,
     /// How many.
     pub quantity: i64,
     /// Price of one, minor units.
