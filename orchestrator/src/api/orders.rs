@@ -203,7 +203,7 @@ impl Doors {
 
     /// The same, at once where requests are being repeated; elsewhere only when the prices take their time.
     async fn known_key_soon(&self, checked: &Checked) -> Result<Option<Key>, Status> {
-        if !self.repeats.are_about() {
+        if !self.repeats.are_about(Instant::now()) {
             tokio::time::sleep(LOOK_UP_AFTER).await;
         }
         self.known_key(checked).await
@@ -212,7 +212,7 @@ impl Doors {
     /// The answer to a request that was accepted before, or what a new order costs. A key that nobody looked up is found to be
     /// taken when the order is stored.
     async fn look_and_quote(&self, checked: &Checked) -> Result<Either<Response<Order>, Quoted>, Status> {
-        let must_look = self.repeats.are_about() || self.newest().is_none();
+        let must_look = self.repeats.are_about(Instant::now()) || self.newest().is_none();
         // Both are asked at once, since a quote stores nothing; but a key that is known is answered without a catalog.
         let (known, quote) = (pin!(self.known_key_soon(checked)), pin!(self.quote(checked)));
         let (known, quote) = match select(known, quote).await {
@@ -254,7 +254,7 @@ impl Doors {
             ));
         }
         metrics::idempotency("replayed");
-        self.repeats.seen();
+        self.repeats.seen(Instant::now());
         let place = self.hub.wait_for(key.order.saga());
         let row = self.wait(place, key.order, checked.wait).await?;
         let mut response = Response::new(shown(&row)?);

@@ -29,19 +29,18 @@ impl Default for Repeats {
 }
 
 impl Repeats {
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Somebody repeated a request.
-    pub(crate) fn seen(&self) {
-        let about = u64::try_from(ABOUT.as_millis()).unwrap_or(u64::MAX);
-        self.until.store(self.now().saturating_add(about), Ordering::Relaxed);
+    pub(crate) fn seen(&self, now: Instant) {
+        self.until.store(self.millis(now + ABOUT), Ordering::Relaxed);
     }
 
     /// Whether the next request may well be one.
-    pub(crate) fn are_about(&self) -> bool {
-        self.now() < self.until.load(Ordering::Relaxed)
+    pub(crate) fn are_about(&self, now: Instant) -> bool {
+        self.millis(now) < self.until.load(Ordering::Relaxed)
     }
 }
 
@@ -49,13 +48,12 @@ impl Repeats {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_repeat_is_remembered_for_a_while() {
-        let repeats = Repeats::default();
-        assert!(!repeats.are_about());
-        repeats.seen();
-        assert!(repeats.are_about());
-        tokio::time::advance(ABOUT).await;
-        assert!(!repeats.are_about());
+    #[test]
+    fn a_repeat_is_remembered_for_a_while() {
+        let (repeats, now) = (Repeats::default(), Instant::now());
+        assert!(!repeats.are_about(now));
+        repeats.seen(now);
+        assert!(repeats.are_about(now) && repeats.are_about(now + ABOUT / 2));
+        assert!(!repeats.are_about(now + ABOUT));
     }
 }
