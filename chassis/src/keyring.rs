@@ -19,7 +19,7 @@ use ring::{
 
 /// Before every text, with the version of this rule. A dot stands in no token.
 const MARK: &str = "enc1.";
-/// Bytes of a sealed secret at least: its nonce and its tag.
+/// Bytes that every sealed secret has beside its own: the nonce and the tag.
 const LEAST_SEALED: usize = NONCE_LEN + 16;
 
 /// Some keys; the first encrypts.
@@ -96,12 +96,12 @@ impl Keyring {
         let is_digit = |c: &u8| c.is_ascii_alphanumeric() || b"-_".contains(c);
         let (before, after) = bytes.split_at(at.min(bytes.len()));
         let start = before.iter().rposition(|c| !is_digit(c)).map_or(0, |dot| dot + 1);
-        let length = before.len() - start + after.iter().take_while(|c| is_digit(c)).count();
+        let end = before.len() + after.iter().take_while(|c| is_digit(c)).count();
         let Some(before) = before[..start].strip_suffix(b".") else { return false };
         let id = before.iter().rev().take_while(|c| c.is_ascii_alphanumeric()).count();
         (1..=16).contains(&id)
             && before[..before.len() - id].ends_with(MARK.as_bytes())
-            && length >= (LEAST_SEALED * 4).div_ceil(3)
+            && URL_SAFE_NO_PAD.decode(&bytes[start..end]).is_ok_and(|sealed| sealed.len() > LEAST_SEALED)
     }
 
     /// The secret.

@@ -352,6 +352,8 @@ impl Runner {
             let sent = self.sent.take(self.options.window);
             self.delete(sent).await;
             if Instant::now() >= next_sweep {
+                // A publish may have taken so long that all of this is old enough for the sweep.
+                self.let_go().await;
                 self.sweep(std::mem::take(&mut everything)).await;
                 next_sweep = Instant::now() + self.options.sweep_every;
             }
@@ -359,6 +361,15 @@ impl Runner {
                 self.look().await;
                 next_look = Instant::now() + LOOK_EVERY;
             }
+        }
+        self.let_go().await;
+    }
+
+    /// Whatever lingers lingers no longer.
+    async fn let_go(&mut self) {
+        let held = self.held.take(0);
+        if !held.is_empty() {
+            self.relay(held).await;
         }
         let sent = self.sent.take(0);
         self.delete(sent).await;

@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Deliveries that one look takes at most.
 const CLAIM: usize = 256;
 /// What came of a letter is stored together with what ends within this time: nothing waits for it, and a statement costs more
-/// than a row.
+/// than a row. A crash sends again what it finds unsettled, so this is also how many letters may be told twice.
 const LINGER: Duration = Duration::from_millis(50);
 /// Characters of a sink's words that are kept.
 const WORDS: usize = 500;
@@ -103,6 +103,7 @@ impl Sender {
             if !settled.is_empty() && (settled.len() >= CLAIM || Instant::now() >= settle_at) {
                 let _slot = slot().await;
                 self.settle(&mut settled).await;
+                // What could not be stored is tried again when the next look is.
                 settle_at = Instant::now() + LOOK;
             }
         }
@@ -156,7 +157,7 @@ impl Sender {
         Box::pin(sending.instrument(span))
     }
 
-    /// Stores what came of letters. What cannot be stored now is kept, and stored with what ends next.
+    /// Stores what came of letters. What cannot be stored now is kept, and stored with what ends next, or at the next look.
     async fn settle(&self, settled: &mut Vec<Settled>) {
         if settled.is_empty() {
             return;

@@ -201,38 +201,45 @@ impl Doors {
         self.found.submit((checked.merchant.as_str().to_owned(), key.clone()), None).await.map_err(no_answer)
     }
 
-    /// The same, at once where requests are being repeated; elsewhere only when the prices take their time.
-    async fn known_key_soon(&self, checked: &Checked) -> Result<Option<Key>, Status> {
-        if !self.repeats.are_about(Instant::now()) {
-            tokio::time::sleep(LOOK_UP_AFTER).await;
-        }
-        self.known_key(checked).await
+    /// Whether a key is looked up whatever the prices are: where requests are being repeated, and where a repeat would take what
+    /// is there for new orders only.
+    fn must_look(&self) -> bool {
+        let is_limited = self.settings.merchant_orders_per_second > 0;
+        is_limited || self.repeats.are_about(Instant::now()) || self.newest().is_none()
     }
 
     /// The answer to a request that was accepted before, or what a new order costs. A key that nobody looked up is found to be
     /// taken when the order is stored.
     async fn look_and_quote(&self, checked: &Checked) -> Result<Either<Response<Order>, Quoted>, Status> {
-        let must_look = self.repeats.are_about(Instant::now()) || self.newest().is_none();
+        let must_look = checked.key.is_none() || self.must_look();
+        let known = async {
+            if !must_look {
+                tokio::time::sleep(LOOK_UP_AFTER).await;
+            }
+            self.known_key(checked).await
+        };
         // Both are asked at once, since a quote stores nothing; but a key that is known is answered without a catalog.
-        let (known, quote) = (pin!(self.known_key_soon(checked)), pin!(self.quote(checked)));
-        let (known, quote) = match select(known, quote).await {
-            Either::Left((known, quote)) => (known?, Either::Left(quote)),
-            Either::Right((quoted, known)) if must_look => (known.await?, Either::Right(ready(quoted))),
-            Either::Right((quoted, _)) => (None, Either::Right(ready(quoted))),
+        let (known, quote) = (pin!(known), pin!(self.quote(checked)));
+        let (known, looked, quote) = match select(known, quote).await {
+            Either::Left((known, quote)) => (known?, true, Either::Left(quote)),
+            Either::Right((quoted, known)) if must_look => (known.await?, true, Either::Right(ready(quoted))),
+            Either::Right((quoted, _)) => (None, false, Either::Right(ready(quoted))),
         };
         if let Some(key) = known {
             return self.replay(checked, &key).await.map(Either::Left);
         }
-        let quoted = match self.admit(checked).await {
-            Ok(()) => quote.await,
-            Err(status) => Err(status),
+        let (refused, was_priced) = match self.admit(checked).await {
+            Err(status) => (status, false),
+            Ok(()) => match quote.await {
+                Ok(Ok(quoted)) => return Ok(Either::Right(quoted)),
+                Ok(Err(violations)) => (error::invalid_fields(violations), true),
+                Err(status) => (status, false),
+            },
         };
-        let refused = match quoted {
-            Ok(Ok(quoted)) => return Ok(Either::Right(quoted)),
-            Ok(Err(violations)) => error::invalid_fields(violations),
-            Err(status) => status,
-        };
-        // One more look: the same request may have been accepted before, or under an older price list meanwhile.
+        // The same request may have been accepted before; meanwhile, even, under an older price list.
+        if looked && !was_priced {
+            return Err(refused);
+        }
         match self.known_key(checked).await? {
             Some(key) => self.replay(checked, &key).await.map(Either::Left),
             None => Err(refused),
@@ -241,6 +248,8 @@ impl Doors {
 
     /// A key that is known: the same order as it now is, or a refusal when it was used for something else.
     async fn replay(&self, checked: &Checked, key: &Key) -> Result<Response<Order>, Status> {
+        self.repeats.seen(Instant::now());
+        tracing::Span::current().record("saga.id", tracing::field::display(key.order.saga()));
         if key.fingerprint != checked.fingerprint && !is(Bug::FingerprintIgnored) {
             metrics::idempotency("mismatch");
             return Err(error::already_exists(
@@ -254,7 +263,6 @@ impl Doors {
             ));
         }
         metrics::idempotency("replayed");
-        self.repeats.seen(Instant::now());
         let place = self.hub.wait_for(key.order.saga());
         let row = self.wait(place, key.order, checked.wait).await?;
         let mut response = Response::new(shown(&row)?);
@@ -300,7 +308,6 @@ impl Doors {
             error::unavailable("NO_COMMON_DEFINITION", says, Duration::from_secs(1))
         })?;
         let order = OrderId::from_uuid(chassis::clock::new_uuid());
-        tracing::Span::current().record("saga.id", tracing::field::display(order.saga()));
         let place = self.hub.wait_for(order.saga());
         // A shard of our own where there is one; else any, and its owner hears of it.
         let owned = self.owned.shards();
@@ -325,6 +332,7 @@ impl Doors {
             Begun::KeyTaken(key) => return self.replay(&checked, &key).await,
             Begun::Started => metrics::idempotency("new"),
         }
+        tracing::Span::current().record("saga.id", tracing::field::display(order.saga()));
         // Still ours after the commit: else its new owner may have looked before it was there.
         if own.is_some_and(|own| self.owned.shards().contains(&own)) {
             let _ = self.driver.send(driver::Input::Fresh(Box::new(fresh)));

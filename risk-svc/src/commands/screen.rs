@@ -47,8 +47,14 @@ pub(crate) struct Screen {
     pub(crate) deadline: Duration,
     /// That all of a slice is new, and nobody's orders are counted.
     pub(crate) hunch: Hunch,
-    /// The rules as last read, with the text that tells whether they are still in force.
-    pub(crate) rules: Mutex<Option<Arc<(Rules, String)>>>,
+    /// As last read.
+    pub(crate) rules: Mutex<Option<Arc<Remembered>>>,
+}
+
+/// Rules, and the text by which the database tells whether they are still in force.
+pub(crate) struct Remembered {
+    rules: Rules,
+    text: String,
 }
 
 impl Command for Screen {
@@ -63,10 +69,10 @@ impl Command for Screen {
 
     async fn run(&self, items: &[Item]) -> Result<Vec<Answer<ScreenDone>>, Trouble> {
         let mut connection = self.pool.connection().await?;
-        let known_rules = lock(&self.rules).clone();
+        let remembered = lock(&self.rules).clone();
         let short = async {
-            if let Some(rules) = known_rules.filter(|rules| approves(&rules.0, items)) {
-                match approve(&mut connection, items, &rules.1).await? {
+            if let Some(these) = remembered.filter(|these| approves(&these.rules, items)) {
+                match approve(&mut connection, items, &these.text).await? {
                     Approved::All(answers) => return Ok(Some(answers)),
                     Approved::SomeWereThere => return Ok(None),
                     Approved::NotByThese => {}
@@ -128,9 +134,9 @@ impl Screen {
     ) -> Result<Option<Vec<Answer<ScreenDone>>>, Trouble> {
         let customers = items.iter().map(|item| item.subject.customer.as_str()).collect();
         let InForce { rules, text, denied, now } = rule::in_force(connection, &customers).await?;
-        let rules = Arc::new((rules, text));
-        *lock(&self.rules) = Some(Arc::clone(&rules));
-        let rules = &rules.0;
+        let these = Arc::new(Remembered { rules, text });
+        *lock(&self.rules) = Some(Arc::clone(&these));
+        let rules = &these.rules;
         if rules.window_seconds().is_some() {
             return Ok(None);
         }

@@ -34,7 +34,7 @@ fn rule((kind, currency, threshold, window_seconds, enabled): Row) -> Result<Rul
     Ok(Rule { kind, currency, threshold, window_seconds, enabled })
 }
 
-// One round trip for what every slice asks. No rule is of these kinds.
+// One round trip for what a slice asks that the rules at hand do not approve. No rule is of these kinds.
 static IN_FORCE: Statement<(Vec<String>,), Row> = Statement::new(
     "select kind, currency, threshold, window_seconds, enabled from risk.rule \
      union all \
