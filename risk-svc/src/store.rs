@@ -114,15 +114,17 @@ type Approve = (
 );
 
 // The rules and the deny list are read by the statement that stores what was decided by them.
-static APPROVE: Statement<Approve> = Statement::new(
+static APPROVE: Statement<Approve> = Statement::new(concat!(
     "insert into risk.screening (saga_id, step, forward_outcome, forward_hash, forward_reply, order_id, customer_id, \
        merchant_id, amount_minor, currency, create_time) \
      select s.saga_id, s.step, 'DONE', s.hash, $9, s.order_id, s.customer_id, s.merchant_id, s.amount_minor, s.currency, now() \
      from unnest($1::uuid[], $2::text[], $3::bytea[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[]) \
        as s (saga_id, step, hash, order_id, customer_id, merchant_id, amount_minor, currency) \
-     where $10 = (select coalesce(string_agg(r::text, ';' order by kind, currency), '') from risk.rule r) \
+     where $10 = ",
+    rule::rules_text!(),
+    " \
        and not exists (select from risk.denied where customer_id = any ($5))",
-);
+));
 
 /// Stores approvals with one reply, if the rules are those of this text ([`rule::InForce`]) and no customer is denied;
 /// otherwise nothing. Whether it did.

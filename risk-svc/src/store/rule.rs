@@ -34,16 +34,26 @@ fn rule((kind, currency, threshold, window_seconds, enabled): Row) -> Result<Rul
     Ok(Rule { kind, currency, threshold, window_seconds, enabled })
 }
 
+/// The rules as a text of the database's: whoever remembers rules remembers it with them, and a statement compares it.
+macro_rules! rules_text {
+    () => {
+        "(select coalesce(string_agg(r::text, ';' order by kind, currency), '') from risk.rule r)"
+    };
+}
+pub(super) use rules_text;
+
 // One round trip for what a slice asks that the rules at hand do not approve. No rule is of these kinds.
-static IN_FORCE: Statement<(Vec<String>,), Row> = Statement::new(
+static IN_FORCE: Statement<(Vec<String>,), Row> = Statement::new(concat!(
     "select kind, currency, threshold, window_seconds, enabled from risk.rule \
      union all \
-     select 'TEXT', (select coalesce(string_agg(r::text, ';' order by kind, currency), '') from risk.rule r), 0, 0, true \
+     select 'TEXT', ",
+    rules_text!(),
+    ", 0, 0, true \
      union all \
      select 'NOW', '', (extract(epoch from clock_timestamp()) * 1000000)::bigint, 0, true \
      union all \
      select 'DENIED', customer_id, 0, 0, true from risk.denied where customer_id = any ($1)",
-);
+));
 
 /// What a screening goes by.
 pub(crate) struct InForce {
