@@ -5,7 +5,7 @@
 
 pub mod order;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use chassis::bus::Message;
 use proto::step::StepHeader;
@@ -14,7 +14,7 @@ use types::SagaId;
 use self::order::OrderSaga;
 use crate::{
     participants::Call,
-    saga::{Definition, State, definition::DefinitionError},
+    saga::{Definition, State, Why, definition::DefinitionError},
     settings::Settings,
 };
 
@@ -23,12 +23,24 @@ use crate::{
 pub struct Projection {
     /// As in `COMPLETED`.
     pub status: &'static str,
-    /// Why, or what it waits for.
-    pub reason: String,
-    /// Details.
-    pub metadata: BTreeMap<String, String>,
     /// Somebody wants it taken back.
     pub cancel_requested: bool,
+    /// Why it went the other way, or what it waits for. Most orders have none, and each order in memory has a place for it.
+    pub why: Option<Box<Why>>,
+}
+
+impl Projection {
+    /// Why, UPPER_SNAKE; empty where there is nothing to say.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.why.as_ref().map_or("", |why| &why.reason)
+    }
+
+    /// Details of it.
+    #[must_use]
+    pub fn metadata(&self) -> Cow<'_, BTreeMap<String, String>> {
+        self.why.as_ref().map_or_else(|| Cow::Owned(BTreeMap::new()), |why| Cow::Borrowed(&why.metadata))
+    }
 }
 
 /// Why a stored saga or an outcome given by a person cannot be read.

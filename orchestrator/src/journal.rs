@@ -235,8 +235,8 @@ impl Arrays {
         self.times.push(time.unwrap_or_else(chassis::clock::now));
         let shown = t.projection.as_ref();
         self.statuses.push(shown.map(|p| p.status.to_owned()));
-        self.status_reasons.push(shown.map(|p| p.reason.clone()));
-        let metadata = shown.map(|p| serde_json::to_string(&p.metadata)).transpose();
+        self.status_reasons.push(shown.map(|p| p.reason().to_owned()));
+        let metadata = shown.map(|p| serde_json::to_string(&*p.metadata())).transpose();
         self.status_metadata.push(metadata.map_err(json)?);
         self.cancels.push(shown.map(|p| p.cancel_requested));
         self.message_sagas.extend(t.messages.iter().map(|_| id));

@@ -209,7 +209,9 @@ fn project(definition: &Definition, state: &State) -> Projection {
             }
         }
     };
-    Projection { status, reason, metadata, cancel_requested: state.cancel_requested.is_some() }
+    let why = Why { reason, metadata };
+    let why = (why != Why::default()).then(|| Box::new(why));
+    Projection { status, why, cancel_requested: state.cancel_requested.is_some() }
 }
 
 fn encode<M: prost::Name>(message: &M) -> (String, Vec<u8>) {

@@ -1,6 +1,7 @@
 //! One saga in memory: what is known, what is recorded and not yet committed, what is in flight.
 
 mod shown;
+mod unsaved;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tracing::Span;
 use types::SagaId;
 use uuid::Uuid;
 
+use self::unsaved::{Parts, Unsaved};
 use super::flight::Flight;
 use crate::{
     catalog::{CatalogError, Content, Kind, Projection},
@@ -41,9 +43,7 @@ pub(super) struct Live {
     trace: String,
     pub(super) state: State,
     /// Recorded, not committed.
-    events: Vec<Recorded>,
-    messages: Vec<chassis::bus::Message>,
-    signals: Vec<Uuid>,
+    unsaved: Unsaved,
     /// The commit that is in flight.
     flight: Option<Box<Flight>>,
     /// What the projection shows, by the last commit or the one in flight.
@@ -82,9 +82,7 @@ impl Live {
             content,
             trace: first.trace.clone(),
             state,
-            events: Vec::new(),
-            messages: Vec::new(),
-            signals: Vec::new(),
+            unsaved: Unsaved::default(),
             flight: None,
             shown,
             wake: None,
@@ -111,8 +109,10 @@ impl Live {
         matches!(self.state.label(), Label::Waiting | Label::Parked)
     }
 
-    pub(super) fn signals_in_hand(self) -> Vec<Uuid> {
-        self.signals.into_iter().chain(self.flight.map(|flight| flight.signals).unwrap_or_default()).collect()
+    pub(super) fn signals_in_hand(mut self) -> Vec<Uuid> {
+        let mut signals = self.unsaved.take_signals();
+        signals.extend(self.flight.into_iter().flat_map(|flight| flight.signals));
+        signals
     }
 
     pub(super) fn label(&self) -> Label {
@@ -133,7 +133,7 @@ impl Live {
             metrics::answered(now - sent);
         }
         match self.state.apply(&event, now) {
-            Ok(()) => self.events.push(Recorded { at: now, trace: String::new(), event }),
+            Ok(()) => self.unsaved.record(Recorded { at: now, trace: String::new(), event }),
             Err(error) => tracing::error!(saga.id = %self.saga, %error, "a fact does not fit and is dropped"),
         }
     }
@@ -205,7 +205,7 @@ impl Live {
         for step in withdrawals(self.kind.definition(), &self.state) {
             let header = self.header(step, 1, 0, self.trace.clone());
             match self.kind.command(step, header, &self.state) {
-                Ok(message) => self.messages.push(message),
+                Ok(message) => self.unsaved.send(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
             }
         }
@@ -218,7 +218,7 @@ impl Live {
                 metrics::compensation();
                 let name = self.kind.definition().steps[step].name.clone();
                 self.record(Event::CommandSent { step: name, message_id: message.id.to_string() }, now);
-                self.messages.push(message);
+                self.unsaved.send(message);
             }
             Err(error) => self.park("UNREADABLE", error.to_string(), now),
         }
@@ -231,7 +231,7 @@ impl Live {
 
     /// Whether this step's call has to wait for a commit: of facts in flight, or recorded and not sent yet.
     pub(super) fn is_behind(&self, step: usize) -> bool {
-        waits_for_facts(self.kind.definition(), step) && (self.flight.is_some() || !self.events.is_empty())
+        waits_for_facts(self.kind.definition(), step) && (self.flight.is_some() || !self.unsaved.events().is_empty())
     }
 
     /// Whether nothing would be lost but progress.
@@ -245,7 +245,7 @@ impl Live {
     }
 
     fn holds_decision(&self) -> bool {
-        self.events.iter().any(|recorded| recorded.event.is_critical())
+        self.unsaved.events().iter().any(|recorded| recorded.event.is_critical())
     }
 
     /// The call of a step, marked as under way.
@@ -337,16 +337,16 @@ impl Live {
         if let Some(event) = self.fact(signal.said) {
             self.record(event, now);
         }
-        let taken = !self.events.is_empty() || self.flight.is_some();
+        let taken = !self.unsaved.events().is_empty() || self.flight.is_some();
         if taken {
-            self.signals.push(signal.id);
+            self.unsaved.answer(signal.id);
         }
         taken
     }
 
     /// Signals that said nothing new to the commit that has just landed, and need no other.
     pub(super) fn moot(&mut self) -> Vec<Uuid> {
-        if self.events.is_empty() { std::mem::take(&mut self.signals) } else { Vec::new() }
+        if self.unsaved.events().is_empty() { self.unsaved.take_signals() } else { Vec::new() }
     }
 
     fn fact(&self, said: Said) -> Option<Event> {
@@ -420,13 +420,14 @@ impl Live {
 
     /// The next commit, if it is time for one, or wanted at once, and none is in flight.
     pub(super) fn transition(&mut self, now: i64, at_once: bool) -> Option<Transition> {
-        let oldest = self.events.first()?.at;
+        let oldest = self.unsaved.events().first()?.at;
         let decision = self.holds_decision();
         if self.flight.is_some() || !(at_once || decision || now - oldest >= PROGRESS_MS) {
             return None;
         }
         let projection = self.kind.project(&self.state);
-        let mut messages = std::mem::take(&mut self.messages);
+        let span = self.commit_span(self.state.label());
+        let Parts { events, mut messages, signals } = self.unsaved.take();
         if projection.status != self.shown.status {
             let event = self.content().ok();
             let event = event.and_then(|c| c.announce(&projection, self.version + 1, now));
@@ -434,13 +435,11 @@ impl Live {
         }
         let changed = (projection != self.shown).then(|| projection.clone());
         self.shown = projection;
-        let signals = std::mem::take(&mut self.signals);
         let commit = chassis::clock::new_uuid();
         let label = self.state.label();
-        let span = self.commit_span(label);
         let trace = telemetry::below(&span, &self.trace);
         let messages = messages.into_iter().map(|m| m.with(header::TRACE, trace.as_str())).collect();
-        let shown_at = changed.as_ref().and_then(|_| self.events.last()).map(|recorded| recorded.at);
+        let shown_at = changed.as_ref().and_then(|_| events.last()).map(|recorded| recorded.at);
         self.flight = Some(Box::new(Flight { commit, shown_at, decision, signals: signals.clone(), span }));
         Some(Transition {
             saga: self.saga,
@@ -448,7 +447,7 @@ impl Live {
             epoch: self.epoch,
             version: self.version,
             commit_id: commit,
-            events: std::mem::take(&mut self.events),
+            events,
             state: label.as_str(),
             reason: self.reason(label),
             ended: self.is_ended(),
@@ -460,7 +459,7 @@ impl Live {
     }
 
     fn commit_span(&self, label: Label) -> Span {
-        let facts = || self.events.iter().map(|r| r.event.name()).collect::<Vec<_>>().join(" ");
+        let facts = || self.unsaved.events().iter().map(|r| r.event.name()).collect::<Vec<_>>().join(" ");
         telemetry::commit_span(self.saga, self.version + 1, label.as_str(), facts, &self.trace)
     }
 
@@ -490,7 +489,7 @@ impl Live {
 
     /// When to look again.
     pub(super) fn due(&self, now: i64) -> Option<i64> {
-        let progress = match (&self.flight, self.events.first()) {
+        let progress = match (&self.flight, self.unsaved.events().first()) {
             (None, Some(oldest)) => Some(oldest.at + PROGRESS_MS),
             _ => None,
         };

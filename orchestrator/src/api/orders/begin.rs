@@ -37,10 +37,10 @@ pub(super) fn begun_row(order: OrderId, started: Recorded) -> OrderRow {
 /// As a later commit leaves it.
 pub(super) fn told_row(row: OrderRow, told: &Told) -> Result<OrderRow, Status> {
     let shown = &told.shown;
-    let metadata = serde_json::to_string(&shown.metadata);
+    let metadata = serde_json::to_string(&*shown.metadata());
     Ok(OrderRow {
         status: shown.status.to_owned(),
-        status_reason: shown.reason.clone(),
+        status_reason: shown.reason().to_owned(),
         status_metadata: metadata.map_err(|_| error::internal("the order cannot be written down"))?,
         cancel_requested: shown.cancel_requested,
         version: told.version,

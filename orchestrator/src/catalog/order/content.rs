@@ -119,7 +119,7 @@ impl Content for OrderContent {
             order_id: order_id.clone(),
             saga_id: self.id.to_string(),
             status: status.into(),
-            status_reason: shown.reason.clone(),
+            status_reason: shown.reason().to_owned(),
             customer_id: input.customer_id.to_string(),
             merchant_id: input.merchant_id.to_string(),
             lines: input
