@@ -35,6 +35,7 @@ use tonic::Status;
 use tracing::Span;
 use types::SagaId;
 
+pub(crate) use self::line::CROWD;
 pub use self::outcome::CallOutcome;
 use self::{
     client::Client,

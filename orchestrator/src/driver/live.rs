@@ -231,7 +231,8 @@ impl Live {
 
     /// Whether this step's call has to wait for a commit: of facts in flight, or recorded and not sent yet.
     pub(super) fn is_behind(&self, step: usize) -> bool {
-        waits_for_facts(self.kind.definition(), step) && (self.flight.is_some() || !self.unsaved.events().is_empty())
+        waits_for_facts(self.kind.definition(), step)
+            && (self.flight.is_some() || !self.unsaved.events().is_empty())
     }
 
     /// Whether nothing would be lost but progress.

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::Transition;
+use crate::participants::CROWD;
 
 /// Transitions in one commit at most.
 const GROUP: usize = 512;
 
 /// The next group, in order. A saga stands in it once, and a shard under one epoch: what was decided before a shard was lost
-/// and won again may still wait here, and what is written for one must not go for the other. Where more wait than have room,
-/// those that nothing has held up have half of it: an outage leaves a crowd. What does not fit keeps its place.
+/// and won again may still wait here, and what is written for one must not go for the other. An outage leaves a crowd, and of
+/// those that it held up no more go together than [`CROWD`]. What does not fit keeps its place.
 pub fn take_group(waiting: &mut VecDeque<Transition>) -> Vec<Transition> {
     let (mut sagas, mut epochs) = (HashSet::new(), HashMap::new());
     let mut may_go = |transition: &Transition| {
@@ -20,9 +21,8 @@ pub fn take_group(waiting: &mut VecDeque<Transition>) -> Vec<Transition> {
     let count = |is_fresh| {
         waiting.iter().zip(&candidates).filter(|(t, may_go)| **may_go && t.is_fresh == is_fresh).count()
     };
-    let (fresh, others) = (count(true), count(false));
-    let mut fresh = fresh.min(GROUP.saturating_sub(others).max(GROUP / 2));
-    let mut others = others.min(GROUP - fresh);
+    let mut others = count(false).min(CROWD);
+    let mut fresh = count(true).min(GROUP - others);
     let (mut group, mut rest) = (Vec::new(), VecDeque::new());
     for (transition, may_go) in waiting.drain(..).zip(candidates) {
         let room = if transition.is_fresh { &mut fresh } else { &mut others };
@@ -85,18 +85,18 @@ mod tests {
     }
 
     #[test]
-    fn those_whom_nothing_held_up_have_half_of_a_group_that_a_crowd_waits_for() {
+    fn those_whom_nothing_held_up_have_most_of_a_group_that_a_crowd_waits_for() {
         let one = |saga: u128, is_fresh| Transition { is_fresh, ..one(saga, 0, 1) };
         let numbers =
             |group: &[Transition]| group.iter().map(|t| t.saga.uuid().as_u128()).collect::<Vec<_>>();
         let mut waiting: VecDeque<_> = (0..1000).map(|saga| one(saga, false)).collect();
         waiting.extend([one(1000, true), one(1001, true)]);
         let group = take_group(&mut waiting);
-        assert_eq!(numbers(&group), (0..510).chain([1000, 1001]).collect::<Vec<_>>());
+        assert_eq!(numbers(&group), (0..CROWD as u128).chain([1000, 1001]).collect::<Vec<_>>());
         waiting.extend((2000..3000).map(|saga| one(saga, true)));
         let group = take_group(&mut waiting);
-        assert_eq!(group.iter().filter(|t| t.is_fresh).count(), GROUP / 2);
-        assert_eq!((group.len(), waiting.len()), (GROUP, 978));
+        assert_eq!(group.iter().filter(|t| !t.is_fresh).count(), CROWD);
+        assert_eq!((group.len(), waiting.len()), (GROUP, 2002 - CROWD - 2 - GROUP));
 
         // What was decided first for a saga goes first, whatever it is.
         let mut waiting: VecDeque<_> = (0..600).map(|saga| one(saga, false)).collect();

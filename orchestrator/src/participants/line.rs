@@ -6,7 +6,11 @@ use tokio::sync::mpsc;
 
 use super::Dispatch;
 
-/// What waits in a lane, in two lines. While both wait each has half of every slice.
+/// Of those who come again go at most so many together. More would be done somewhat sooner that way, but who comes fresh
+/// stands behind the slice that is under way at each stage (docs/performance.md has what either costs).
+pub(crate) const CROWD: usize = 128;
+
+/// What waits in a lane, in two lines. While both wait those who come for the first time have at least half of every slice.
 pub(super) struct Line {
     queue: mpsc::UnboundedReceiver<Dispatch>,
     fresh: VecDeque<Dispatch>,
@@ -34,8 +38,9 @@ impl Line {
         while let Ok(dispatch) = self.queue.try_recv() {
             self.add(dispatch);
         }
-        let first = most.saturating_sub(self.again.len()).max(most.div_ceil(2)).min(self.fresh.len());
-        let then = (most - first).min(self.again.len());
+        let crowd = self.again.len().min(CROWD);
+        let first = most.saturating_sub(crowd).max(most.div_ceil(2)).min(self.fresh.len());
+        let then = (most - first).min(crowd);
         self.fresh.drain(..first).chain(self.again.drain(..then)).collect()
     }
 
@@ -88,6 +93,11 @@ mod tests {
         sender.send(dispatch(14, true)).unwrap();
         assert_eq!(taken(&mut line, 1), [14], "a slice of one is for the fresh");
         assert_eq!(taken(&mut line, 9), [5]);
+        for n in 0..200 {
+            sender.send(dispatch(n, n >= 180)).unwrap();
+        }
+        assert_eq!(taken(&mut line, 256).len(), 20 + CROWD);
+        assert_eq!(taken(&mut line, 256).len(), 180 - CROWD);
         drop(sender);
         assert!(!line.is_waited_in().await);
     }
