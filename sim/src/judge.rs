@@ -165,7 +165,7 @@ impl World {
             }
         }
         self.judge.last_fact = self.now;
-        let commands: u32 = row.folded.steps.iter().map(|step| step.commands).max().unwrap_or(0);
+        let commands: u32 = row.folded.steps.iter().map(|step| step.commands()).max().unwrap_or(0);
         wrong.into_iter().for_each(|what| self.judge.accuse(what));
         if commands > 1 {
             self.mark(Mark::CommandRepeated);

@@ -159,7 +159,7 @@ fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
         not_before: (state.not_before > 0).then(|| time(state.not_before)).flatten(),
         compensation_state: back.to_owned(),
         compensation: def.command().unwrap_or_default().to_owned(),
-        compensation_attempts: state.commands,
+        compensation_attempts: state.commands(),
         breaker: doors
             .participants
             .breaker(def.participant)

@@ -40,7 +40,7 @@ pub(super) struct Live {
     /// Its input; or why it cannot be read, which is told when somebody needs it.
     content: Result<Box<dyn Content>, Box<CatalogError>>,
     /// The trace of its start; empty where there is none.
-    trace: String,
+    trace: Box<str>,
     pub(super) state: State,
     /// Recorded, not committed.
     unsaved: Unsaved,
@@ -80,7 +80,7 @@ impl Live {
             timer: None,
             kind,
             content,
-            trace: first.trace.clone(),
+            trace: first.trace.as_str().into(),
             state,
             unsaved: Unsaved::default(),
             flight: None,
@@ -203,7 +203,7 @@ impl Live {
     /// Tells those who ask somebody that there is nothing to decide any more; in the commit that turns the saga round.
     fn withdraw(&mut self) {
         for step in withdrawals(self.kind.definition(), &self.state) {
-            let header = self.header(step, 1, 0, self.trace.clone());
+            let header = self.header(step, 1, 0, self.trace.to_string());
             match self.kind.command(step, header, &self.state) {
                 Ok(message) => self.unsaved.send(message),
                 Err(error) => tracing::error!(saga.id = %self.saga, %error, "a review cannot be withdrawn"),
@@ -212,7 +212,7 @@ impl Live {
     }
 
     fn compensate(&mut self, step: usize, now: i64) {
-        let header = self.header(step, self.state.steps[step].commands + 1, 0, self.trace.clone());
+        let header = self.header(step, self.state.steps[step].commands() + 1, 0, self.trace.to_string());
         match self.kind.command(step, header, &self.state) {
             Ok(message) => {
                 metrics::compensation();

@@ -274,7 +274,7 @@ fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
 fn send(definition: &Definition, step: &StepState, position: usize, now: i64) -> Move {
     match &step.back {
         Back::Sent { at } => {
-            let times = 1_i64 << step.commands.saturating_sub(1).min(4);
+            let times = 1_i64 << step.commands().saturating_sub(1).min(4);
             let due = at.saturating_add(definition.answer_ms.saturating_mul(times.min(10)));
             // Sent in a future that is further away than a moment: by a clock that was ahead.
             let is_ahead = *at - now > LONGEST_WAIT;

@@ -117,8 +117,6 @@ pub struct StepState {
     pub doubt: bool,
     /// Not to be called before.
     pub not_before: i64,
-    /// Commands sent.
-    pub commands: u32,
     /// What most steps never have.
     trouble: Option<Box<Trouble>>,
     /// First and last time anything was heard of it; [`NEVER`], both, when nothing was.
@@ -135,6 +133,8 @@ struct Trouble {
     last_failure: Box<str>,
     /// The message ids of the commands sent since it last had a fresh budget.
     sent: Vec<String>,
+    /// Commands sent, ever.
+    commands: u32,
 }
 
 impl StepState {
@@ -147,7 +147,6 @@ impl StepState {
             attempts: 0,
             doubt: false,
             not_before: 0,
-            commands: 0,
             trouble: None,
             heard: (NEVER, NEVER),
             called: false,
@@ -171,6 +170,12 @@ impl StepState {
     #[must_use]
     pub fn last_failure(&self) -> &str {
         self.trouble.as_ref().map_or("", |trouble| &trouble.last_failure)
+    }
+
+    /// Commands sent.
+    #[must_use]
+    pub fn commands(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.commands)
     }
 
     /// The message id of the command that was sent last.
@@ -243,8 +248,9 @@ impl StepState {
             Event::CommandSent { message_id, .. } => {
                 if !self.is_taken_back() {
                     self.back = Back::Sent { at };
-                    self.commands += 1;
-                    self.trouble().sent.push(message_id.clone());
+                    let trouble = self.trouble();
+                    trouble.commands += 1;
+                    trouble.sent.push(message_id.clone());
                 }
             }
             Event::CommandAnswered { applied, .. } => {

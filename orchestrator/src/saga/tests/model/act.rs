@@ -292,7 +292,7 @@ impl World {
                 Arc::make_mut(&mut self.signals).retries += 1;
             }
             Act::Bury(step) => {
-                let number = self.saga.steps[step].commands;
+                let number = self.saga.steps[step].commands();
                 if spend(&mut self.left.deaths) {
                     Arc::make_mut(&mut self.signals).dead[step] = Some(number);
                 }

@@ -115,7 +115,7 @@ fn sights() -> Vec<Property<Model>> {
         sometimes("COMPENSATED after it was parked and tried again", |_, world| {
             world.saga.phase == Phase::Ended(Outcome::Compensated)
                 && world.signals.dead.iter().any(Option::is_some)
-                && world.saga.steps.iter().any(|step| step.commands > 1)
+                && world.saga.steps.iter().any(|step| step.commands() > 1)
         }),
     ];
     sights.extend(races());
@@ -151,7 +151,7 @@ fn races() -> Vec<Property<Model>> {
             let steps = world.saga.steps.iter().zip(world.places.iter());
             steps.into_iter().any(|(step, place)| {
                 let has_done = place.record.as_ref().is_some_and(|record| record.back == Some(Was::Done));
-                has_done && step.commands > 1 && matches!(step.back, Back::Sent { .. })
+                has_done && step.commands() > 1 && matches!(step.back, Back::Sent { .. })
             })
         }),
         sometimes("a commit landed and nobody knows", |_, world| {

@@ -212,7 +212,7 @@ impl Owner {
                 self.record(world, Event::Parked { reason: reason.to_owned(), detail });
             }
             Move::Compensate(step) => {
-                let number = self.state.steps[step].commands + 1;
+                let number = self.state.steps[step].commands() + 1;
                 let step_name = steps[step].name.clone();
                 self.record(world, Event::CommandSent { step: step_name, message_id: number.to_string() });
                 if model.is(Mutation::HastyCommands) {
