@@ -164,13 +164,16 @@ pub(crate) struct Settled {
 
 type Settle = (Vec<Uuid>, Vec<i32>, Vec<DateTime<Utc>>, Vec<String>, Vec<f64>, Vec<Option<String>>);
 
+/// Found by its key. The rest is compared so that no index serves it: planned while hardly anything is queued, the index of what
+/// is due looks cheaper than the key, and then each row reads every entry that its own claim made.
 static SETTLE: Statement<Settle> = Statement::new(
     "update notifications.delivery d set state = s.state, last_error = s.last_error, \
        next_time = case when s.state = 'QUEUED' then now() + make_interval(secs => s.wait) end, \
        send_time = case when s.state = 'SENT' then now() else d.send_time end \
      from unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::text[], $5::float8[], $6::text[]) \
        as s (delivery_id, attempt, until, state, wait, last_error) \
-     where d.delivery_id = s.delivery_id and d.state = 'QUEUED' and d.attempts = s.attempt and d.next_time = s.until",
+     where d.delivery_id = s.delivery_id \
+       and (d.state, d.attempts, d.next_time) is not distinct from ('QUEUED', s.attempt, s.until)",
 );
 
 /// Stores what became of deliveries in hand.
