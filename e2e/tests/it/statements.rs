@@ -59,7 +59,8 @@ async fn plan(connection: &mut PgConnection, text: &str, parameters: usize) -> S
 async fn no_slice_is_written_by_way_of_an_index_of_what_is_due() {
     let database = TestDatabase::create(&amends::provision::schemas()).await;
     let mut connection = database.connect().await;
-    let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off; analyze";
+    let settings =
+        "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off; analyze";
     connection.execute(settings).await.unwrap();
     let partial: Vec<(String,)> = sqlx::query_as(
         "select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid \
