@@ -125,12 +125,13 @@ static UNREAD: Statement<(Vec<i16>, Vec<Uuid>, i64), (Uuid, Uuid, Vec<u8>)> = St
      where g.read_time is null and s.shard_id = any ($1) and g.signal_id <> all ($2) order by g.create_time limit $3",
 );
 
-// Fenced as a commit is: by what a stale owner has in memory, an answer that its successor waits for says nothing new.
+// Fenced as a commit is: by what a stale owner has in memory, an answer that its successor waits for says nothing new. Found by
+// its key: `read_time is null` would have an index of all that is unread looked through.
 static READ: Statement<(Vec<Uuid>, i16, i64)> = Statement::new(
     "with fence as materialized ( \
        select f.shard_id from orchestrator.fence f where f.shard_id = $2 and f.epoch = $3 for share of f) \
      update orchestrator.signal g set read_time = now() from fence \
-     where g.signal_id = any ($1) and g.read_time is null",
+     where g.signal_id = any ($1) and coalesce(g.read_time, 'infinity') = 'infinity'",
 );
 
 static FORGET: Statement<(i64,)> = Statement::new(

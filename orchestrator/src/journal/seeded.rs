@@ -9,7 +9,7 @@ static PRESENT: Statement<(Vec<i16>,), (i16, i64)> = Statement::new(
 );
 
 static SKIP: Statement<(Vec<Uuid>,)> = Statement::new(
-    "update orchestrator.saga set version = version + 1 where saga_id = any ($1) and not ended",
+    "update orchestrator.saga set version = version + 1 where saga_id = any ($1) and ended is not true",
 );
 
 pub(super) fn statements() -> [&'static dyn Checked; 2] {

@@ -102,8 +102,9 @@ pub(crate) async fn list(
     read_all(LIST.all(connection, (state.as_str().to_owned(), time, saga, step, limit)).await?)
 }
 
+// Compared so that the key finds them, not the index of reviews.
 static LOCK_OF_SAGAS: Statement<(Vec<Uuid>,), Row> = Statement::new(read!(
-    "where saga_id = any ($1) and review_state is not null order by saga_id, step for no key update"
+    "where saga_id = any ($1) and coalesce(review_state, '') <> '' order by saga_id, step for no key update"
 ));
 
 /// Locks the reviews of some sagas.
