@@ -17,7 +17,7 @@ use chassis::{
 };
 use proto::{error, order::v1::orders_server::OrdersServer, saga::v1::sagas_server::SagasServer};
 use sqlx::{PgPool, pool::PoolConnection};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::{Status, service::RoutesBuilder};
 use types::{NoAnswer, SagaId};
 
@@ -29,7 +29,7 @@ use crate::{
     Settings,
     catalog::Registry,
     driver::{Input, Load},
-    hub::Hub,
+    hub::{Hub, Place},
     ownership::Owned,
     participants::Participants,
     signal::{Said, Signal, StoreSignals},
@@ -80,12 +80,41 @@ impl Doors {
     /// Stores a signal durably.
     async fn say(&self, saga: SagaId, said: Said) -> Result<(), Status> {
         let signal = Signal { id: chassis::clock::new_uuid(), saga, said };
-        self.signals.submit(signal, None).await.map_err(no_answer)
+        self.signals.submit(signal, None).await.map_err(|none| self.no_answer(none))
     }
 
     async fn order_row(&self, order: types::OrderId) -> Result<OrderRow, Status> {
-        let found = self.orders.submit(order, None).await.map_err(no_answer)?;
+        let found = self.orders.submit(order, None).await.map_err(|none| self.no_answer(none))?;
         found.ok_or_else(|| error::not_found("order", &order.to_string()))
+    }
+
+    /// Until something was committed, `until`, or the next look at the database is due; false when this process stops.
+    async fn rest(&self, place: &mut Place, until: Instant) -> bool {
+        let look = until.min(Instant::now() + LOOK_EVERY);
+        tokio::select! {
+            biased;
+            () = self.stop.wanted() => false,
+            _ = tokio::time::timeout_at(look, place.changed()) => true,
+        }
+    }
+
+    fn no_answer(&self, none: NoAnswer) -> Status {
+        match none {
+            NoAnswer::Overloaded { retry_after } => {
+                error::exhausted("OVERLOADED", "too much to do", retry_after, [])
+            }
+            NoAnswer::TooLate => Status::deadline_exceeded("the call's time had passed before work began"),
+            NoAnswer::Failed(why) => {
+                tracing::error!(error = why, "a command failed");
+                error::internal("it could not be stored; see the log of this process")
+            }
+            NoAnswer::Away(_) | NoAnswer::Unavailable(_) if self.stop.is_wanted() => stopping(),
+            NoAnswer::Away(_) | NoAnswer::Unavailable(_) => error::unavailable(
+                "DATABASE_UNAVAILABLE",
+                "the database cannot be reached, or its answer was lost: repeat with the same request_id",
+                Duration::from_secs(1),
+            ),
+        }
     }
 }
 
@@ -110,22 +139,13 @@ fn database(cause: &sqlx::Error) -> Status {
     }
 }
 
-fn no_answer(none: NoAnswer) -> Status {
-    match none {
-        NoAnswer::Overloaded { retry_after } => {
-            error::exhausted("OVERLOADED", "too much to do", retry_after, [])
-        }
-        NoAnswer::TooLate => Status::deadline_exceeded("the call's time had passed before work began"),
-        NoAnswer::Failed(why) => {
-            tracing::error!(error = why, "a command failed");
-            error::internal("it could not be stored; see the log of this process")
-        }
-        NoAnswer::Away(_) | NoAnswer::Unavailable(_) => error::unavailable(
-            "DATABASE_UNAVAILABLE",
-            "the database cannot be reached, or its answer was lost: repeat with the same request_id",
-            Duration::from_secs(1),
-        ),
-    }
+/// Whoever stops sends elsewhere.
+fn stopping() -> Status {
+    error::unavailable(
+        "STOPPING",
+        "this process stops: ask another, or this one again when it is back, with the same request_id",
+        Duration::from_secs(1),
+    )
 }
 
 /// Text for people: at most `max` characters, no control characters.

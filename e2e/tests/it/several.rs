@@ -16,8 +16,9 @@ use e2e::{
     stack::Member,
     till::{Client, Till},
 };
-use proto::order::v1::{CancelOrderRequest, OrderStatus, orders_client::OrdersClient};
+use proto::order::v1::{CancelOrderRequest, OrderStatus, WatchOrderRequest, orders_client::OrdersClient};
 use tonic::Code;
+use tonic_types::StatusExt as _;
 use types::OrderId;
 
 const FIRST: Member = Member::Orchestrator(1);
@@ -232,8 +233,9 @@ async fn a_connection_cut_at_commit_under_fifty_sagas_leaves_none_stuck_and_none
     house.audit().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_at_an_orchestrator_that_stops_is_answered() {
+/// What somebody is told who waits for an order at an orchestrator that is told to stop, while the order cannot be booked
+/// for so long.
+async fn is_told_by_one_that_stops(unbooked: Duration) -> OrderStatus {
     let mut ground = Ground::default();
     ground.environment.push(("AMENDS_BREAKER_COOL_DOWN", "100ms".into()));
     ground.environment.push(("AMENDS_PAYMENT_PATIENCE", "4s".into()));
@@ -256,17 +258,51 @@ async fn who_waits_at_an_orchestrator_that_stops_is_answered() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(unbooked).await;
         ledger.bring_back();
     });
-    // The second drives the first one's order on; the first still looks, and answers what it sees.
     assert_eq!(house.terminate(FIRST).await, Some(0));
     let (order, failed) = at_first.await.unwrap();
     assert_eq!(failed, Vec::<String>::new());
-    assert!(matches!(order.status(), OrderStatus::Completed | OrderStatus::PaymentSuccess), "{order:?}");
-    let (order, failed) = at_second.await.unwrap();
-    assert_eq!((order.status(), failed), (OrderStatus::Completed, Vec::new()));
+    let (second, failed) = at_second.await.unwrap();
+    assert_eq!((second.status(), failed), (OrderStatus::Completed, Vec::new()));
     house.audit().await;
+    order.status()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_at_an_orchestrator_that_stops_is_told_what_another_drives() {
+    // The second drives the first one's order on; the first still looks, and answers what it sees.
+    assert_eq!(is_told_by_one_that_stops(Duration::from_secs(2)).await, OrderStatus::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_longer_than_an_orchestrator_takes_to_stop_is_told_what_it_saw_last() {
+    assert_eq!(is_told_by_one_that_stops(Duration::from_secs(12)).await, OrderStatus::PaymentSuccess);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_at_an_orchestrator_that_stops_is_told_to_go_elsewhere() {
+    let mut ground = Ground::default();
+    ground.environment.push(("AMENDS_SIMULATOR_SLOW", "30s".into()));
+    let mut house = House::start(ground, 2).await;
+    house.stock_up().await;
+    let order = Till::with(&house.client()).sell(&Spec::of(1).token("tok_slow")).await;
+    let request = WatchOrderRequest { order_id: order.order_id };
+    let mut watching =
+        OrdersClient::new(house.callee(FIRST)).watch_order(request).await.unwrap().into_inner();
+    let watched = tokio::spawn(async move {
+        loop {
+            match watching.message().await {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        }
+    });
+    assert_eq!(house.terminate(FIRST).await, Some(0));
+    let end = watched.await.unwrap().unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable, "{end:?}");
+    assert_eq!(end.get_details_error_info().unwrap().reason, "STOPPING");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! `amends.order.v1.Orders`.
 
 mod begin;
+mod waiting;
 
 use std::{
     future::ready,
@@ -24,19 +25,21 @@ use proto::{
     page,
 };
 use tokio::time::Instant;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 use types::OrderId;
 
-use self::begin::{begun_row, new_start, told_row};
+use self::{
+    begin::{begun_row, new_start},
+    waiting::Watching,
+};
 use super::{
-    Doors, LOOK_EVERY, check_text,
+    Doors, check_text,
     create::{self, Checked},
-    database, no_answer, show,
+    database, show,
 };
 use crate::{
     catalog::Kind,
     driver::{self, Fresh},
-    hub::Place,
     metrics,
     saga::Event,
     signal::Said,
@@ -46,12 +49,6 @@ use crate::{
         start::{Begun, Key},
     },
 };
-
-/// For so long an order of our own may say nothing before it is looked for in the database.
-const LOOK_FOR_OWN: Duration = Duration::from_secs(2);
-
-/// How long a durable order is read again, at least, when the database cannot be reached.
-const LOOK_AGAIN_FOR: Duration = Duration::from_secs(3);
 
 pub(super) struct OrdersDoor(pub(super) Arc<Doors>);
 
@@ -139,40 +136,8 @@ impl Orders for OrdersDoor {
         let doors = Arc::clone(&self.0);
         let place = doors.hub.wait_for(order.saga());
         let row = doors.order_row(order).await?;
-        let first = Watching { doors, place, next: Some(row), seen: 0 };
+        let first = Watching::from(doors, place, row);
         Ok(Response::new(Box::pin(futures_util::stream::unfold(first, move |watching| watching.next(order)))))
-    }
-}
-
-/// Somebody who watches an order.
-struct Watching {
-    doors: Arc<Doors>,
-    place: Place,
-    next: Option<OrderRow>,
-    seen: i64,
-}
-
-impl Watching {
-    async fn next(mut self, order: OrderId) -> Option<(Result<Order, Status>, Self)> {
-        loop {
-            if let Some(row) = self.next.take()
-                && row.version > self.seen
-            {
-                self.seen = if show::is_ended(&row.status) { i64::MAX } else { row.version };
-                return Some((shown(&row), self));
-            }
-            if self.seen == i64::MAX || self.doors.stop.is_wanted() {
-                return None;
-            }
-            let _ = tokio::time::timeout(LOOK_EVERY, self.place.changed()).await;
-            match self.doors.order_row(order).await {
-                Ok(row) => self.next = Some(row),
-                Err(status) => {
-                    self.seen = i64::MAX;
-                    return Some((Err(status), self));
-                }
-            }
-        }
     }
 }
 
@@ -198,7 +163,10 @@ impl Doors {
 
     async fn known_key(&self, checked: &Checked) -> Result<Option<Key>, Status> {
         let Some(key) = &checked.key else { return Ok(None) };
-        self.found.submit((checked.merchant.as_str().to_owned(), key.clone()), None).await.map_err(no_answer)
+        self.found
+            .submit((checked.merchant.as_str().to_owned(), key.clone()), None)
+            .await
+            .map_err(|none| self.no_answer(none))
     }
 
     /// Whether a key is looked up whatever the prices are: where requests are being repeated, and where a repeat would take what
@@ -264,7 +232,7 @@ impl Doors {
         }
         metrics::idempotency("replayed");
         let place = self.hub.wait_for(key.order.saga());
-        let row = self.wait(place, key.order, checked.wait).await?;
+        let row = self.wait(place, key.order, None, checked.wait).await?;
         let mut response = Response::new(shown(&row)?);
         response
             .metadata_mut()
@@ -328,7 +296,7 @@ impl Doors {
         if begun.is_err() && is(Bug::AcknowledgedUnstored) {
             return Ok(Response::new(Order { order_id: order.to_string(), ..Order::default() }));
         }
-        match begun.map_err(no_answer)? {
+        match begun.map_err(|none| self.no_answer(none))? {
             Begun::KeyTaken(key) => return self.replay(&checked, &key).await,
             Begun::Started => metrics::idempotency("new"),
         }
@@ -344,64 +312,6 @@ impl Doors {
         Ok(Response::new(shown(&row)?))
     }
 
-    /// The same of an order that has just been stored here: what this process commits is told, and not read again.
-    async fn wait_for_new(
-        &self,
-        mut place: Place,
-        mut row: OrderRow,
-        wait: Option<Duration>,
-    ) -> Result<OrderRow, Status> {
-        let Some(wait) = wait else { return Ok(row) };
-        let until = Instant::now() + wait;
-        loop {
-            let look = until.min(Instant::now() + LOOK_FOR_OWN);
-            let was_told = tokio::time::timeout_at(look, place.changed()).await.is_ok();
-            match place.told().filter(|_| was_told) {
-                Some(told) if told.version > row.version => row = told_row(row, &told)?,
-                Some(_) => {}
-                // Nobody says anything: its shard may have moved.
-                None => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    return self.wait(place, row.order, Some(left)).await;
-                }
-            }
-            if show::is_settled(&row.status) || Instant::now() >= until || self.stop.is_wanted() {
-                return Ok(row);
-            }
-        }
-    }
-
-    /// Until the order is at its end, waits for someone, or the time is up.
-    async fn wait(
-        &self,
-        mut place: Place,
-        order: OrderId,
-        wait: Option<Duration>,
-    ) -> Result<OrderRow, Status> {
-        let until = wait.map(|wait| Instant::now() + wait);
-        let patience = until.unwrap_or_else(Instant::now).max(Instant::now() + LOOK_AGAIN_FOR);
-        loop {
-            let row = match self.order_row(order).await {
-                // It is durable already: an answer that a restarted database delays is better than none.
-                Err(status)
-                    if status.code() == Code::Unavailable
-                        && Instant::now() < patience
-                        && !self.stop.is_wanted() =>
-                {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                    continue;
-                }
-                row => row?,
-            };
-            let Some(until) = until else { return Ok(row) };
-            if show::is_settled(&row.status) || Instant::now() >= until || self.stop.is_wanted() {
-                return Ok(row);
-            }
-            let look = until.min(Instant::now() + LOOK_EVERY);
-            let _ = tokio::time::timeout_at(look, place.changed()).await;
-        }
-    }
-
     async fn cancel(&self, order: OrderId, reason: String) -> Result<Order, Status> {
         let mut place = self.hub.wait_for(order.saga());
         let mut row = self.order_row(order).await?;
@@ -409,8 +319,7 @@ impl Doors {
         if !show::is_ended(&row.status) && !row.cancel_requested {
             self.say(order.saga(), Said::Cancel { reason }).await?;
         }
-        while !show::is_ended(&row.status) && Instant::now() < until && !self.stop.is_wanted() {
-            let _ = tokio::time::timeout(LOOK_EVERY, place.changed()).await;
+        while !show::is_ended(&row.status) && Instant::now() < until && self.rest(&mut place, until).await {
             row = self.order_row(order).await?;
         }
         let completed = row.status == "COMPLETED";

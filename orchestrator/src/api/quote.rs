@@ -22,7 +22,7 @@ use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tracing::Instrument as _;
 use types::NoAnswer;
 
-use super::{Doors, create::Checked};
+use super::{Doors, create::Checked, stopping};
 
 /// A quote is worth this much of the customer's time (a catalog is back within it after a restart), with pauses of this
 /// length between the tries.
@@ -119,6 +119,9 @@ impl Doors {
                 }
                 Err(none) => none,
             };
+            if self.stop.is_wanted() {
+                return Err(stopping());
+            }
             if matches!(none, NoAnswer::Failed(_) | NoAnswer::TooLate) || Instant::now() + PAUSE >= until {
                 tracing::warn!(error = %none, "no quote");
                 return Err(error::unavailable(

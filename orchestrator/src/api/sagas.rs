@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use types::{SagaId, StepName};
 
-use super::{Doors, LOOK_EVERY, check_text, database, show};
+use super::{Doors, LOOK_EVERY, check_text, database, show, stopping};
 use crate::{
     hub::Place,
     journal::{self, Stored},
@@ -170,11 +170,14 @@ impl Watching {
                 self.seen = if ended { i64::MAX } else { shown.version };
                 return Some((Ok(shown), self));
             }
-            if self.seen == i64::MAX || self.doors.stop.is_wanted() {
+            if self.seen == i64::MAX {
                 return None;
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, self.place.changed()).await;
-            match self.doors.saga(saga).await {
+            let read = match self.doors.rest(&mut self.place, Instant::now() + LOOK_EVERY).await {
+                true => self.doors.saga(saga).await,
+                false => Err(stopping()),
+            };
+            match read {
                 Ok((_, shown)) => self.next = Some(shown),
                 Err(status) => {
                     self.seen = i64::MAX;
@@ -306,10 +309,10 @@ impl Doors {
         let until = Instant::now() + Duration::from_secs(2);
         loop {
             let (stored, shown) = self.saga(saga).await?;
-            if stored.version > version || Instant::now() >= until || self.stop.is_wanted() {
+            let is_read = stored.version > version || Instant::now() >= until;
+            if is_read || !self.rest(&mut place, until).await {
                 return Ok(Response::new(shown));
             }
-            let _ = tokio::time::timeout(LOOK_EVERY, place.changed()).await;
         }
     }
 }
