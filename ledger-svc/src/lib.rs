@@ -54,6 +54,7 @@ pub const SCHEMA: database::Schema = database::Schema {
         (3, "balance", include_str!("../../migrations/ledger/0003_balance.sql")),
         (4, "indexes", include_str!("../../migrations/ledger/0004_indexes.sql")),
         (5, "balanced", include_str!("../../migrations/ledger/0005_balanced.sql")),
+        (6, "by key", include_str!("../../migrations/ledger/0006_by_key.sql")),
     ],
     grants: store::GRANTS,
 };
