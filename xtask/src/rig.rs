@@ -25,13 +25,15 @@ pub(crate) fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
 }
 
 pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Result<ExitCode> {
-    let (build, profile, arguments) = told(arguments);
-    let status = cargo::run(cargo::command(build), stop)?;
-    if !status.success() {
-        return Ok(cargo::exit_code(status));
+    let (builds, (amends, rig), arguments) = told(command, arguments);
+    for build in builds {
+        let status = cargo::run(cargo::command(build), stop)?;
+        if !status.success() {
+            return Ok(cargo::exit_code(status));
+        }
     }
-    let amends = cargo::built(profile, "amends")?;
-    let mut rig = Command::new(amends.with_file_name("rig"));
+    let amends = cargo::built(amends, "amends")?;
+    let mut rig = Command::new(cargo::built(rig, "rig")?);
     rig.arg(command).args(&arguments);
     if arguments.iter().any(|word| word == "-h" || word == "--help") {
         // `exec` returns only if it failed.
@@ -54,11 +56,20 @@ const BUILD: &[&str] = &["build", "-p", "amends", "-p", "e2e", "--tests", "--bin
 /// As people run them: for long runs, which are worth the wait for the compiler.
 const BUILD_RELEASE: &[&str] =
     &["build", "--release", "-p", "amends", "-p", "e2e", "--bin", "amends", "--bin", "rig"];
+/// Exactly what people run, without what tests can switch on in it: what is measured.
+const BUILD_PLAIN: &[&str] = &["build", "--release", "-p", "amends", "--bin", "amends"];
 
-/// How to build, the folder of what is built, and what the program itself is told: `--release` is for us.
-fn told(arguments: &[String]) -> (&'static [&'static str], &'static str, Vec<String>) {
+/// How to build, the folders of `amends` and of the rig, and what the rig itself is told: `--release` is for us.
+fn told(
+    command: &str,
+    arguments: &[String],
+) -> (Vec<&'static [&'static str]>, (&'static str, &'static str), Vec<String>) {
     let rest: Vec<String> = arguments.iter().filter(|word| *word != "--release").cloned().collect();
-    if rest.len() == arguments.len() { (BUILD, "debug", rest) } else { (BUILD_RELEASE, "release", rest) }
+    match (rest.len() < arguments.len(), command) {
+        (false, _) => (vec![BUILD], ("debug", "debug"), rest),
+        (true, "stack") => (vec![BUILD_PLAIN, BUILD], ("release", "debug"), rest),
+        (true, _) => (vec![BUILD_RELEASE], ("release", "release"), rest),
+    }
 }
 
 /// Waits for its end; passes a signal on to it alone, and after its grace ends what is left of its group.
@@ -124,17 +135,20 @@ fn exports(text: &str) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{exports, told};
+    use super::{BUILD, BUILD_PLAIN, BUILD_RELEASE, exports, told};
 
     #[test]
     fn release_is_for_the_build_and_the_rest_for_the_program() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let (build, profile, rest) = told(&words("--minutes 2 --release"));
-        assert!(build.contains(&"--release"));
-        assert_eq!((profile, rest), ("release", words("--minutes 2")));
-        let (build, profile, rest) = told(&words("--minutes 2"));
-        assert!(!build.contains(&"--release"));
-        assert_eq!((profile, rest), ("debug", words("--minutes 2")));
+        let (builds, folders, rest) = told("soak", &words("--minutes 2 --release"));
+        assert_eq!((builds, folders), (vec![BUILD_RELEASE], ("release", "release")));
+        assert_eq!(rest, words("--minutes 2"));
+        let (builds, folders, rest) = told("stack", &words("--release --measured"));
+        assert_eq!((builds, folders), (vec![BUILD_PLAIN, BUILD], ("release", "debug")));
+        assert_eq!(rest, words("--measured"));
+        let (builds, folders, rest) = told("stack", &words("--minutes 2"));
+        assert_eq!((builds, folders), (vec![BUILD], ("debug", "debug")));
+        assert_eq!(rest, words("--minutes 2"));
     }
 
     #[test]
