@@ -46,7 +46,8 @@ enum Command {
     Embedded {
         #[command(flatten)]
         one: One,
-        /// Also what each statement costs in Postgres (which is somewhat slower with it)
+        /// Also what each statement costs in Postgres (which is somewhat slower with it), and of which indexes much was read
+        /// for little: a plan made for a small table
         #[arg(long)]
         statements: bool,
         /// Draws a flame graph of the process and its Postgres into this file (SVG); needs `perf`, which costs something
@@ -249,5 +250,8 @@ fn show(figures: &bench::report::Figures) {
             "{:>7.1} µs  {:>6.3} calls  {:>6.0} B WAL  {}",
             statement.microseconds, statement.calls, statement.wal_bytes, statement.sql
         );
+    }
+    for read in &figures.reads {
+        println!("{:>7.0} entries read of {} for each of {:.4} looks", read.entries, read.index, read.looks);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     flame::Flame,
     meter::{Meter, Pids, Reading},
     report::{Figures, Summary},
-    store::{self, statements},
+    store::{self, reads::Reads, statements},
     subject::{self, Embedded},
 };
 
@@ -122,9 +122,9 @@ async fn measure<S: Subject>(
     let server = store::describe(&mut connection).await?;
     let meter = Meter::new(postgres, pids.clone());
     let mut watched =
-        Watched { connection, meter: &meter, pids, look, flame: None, before: None, after: None };
+        Watched { connection, meter: &meter, pids, look, flame: None, before: None, after: None, read: None };
     let measured = load::put(subject, load, &mut watched).await;
-    let Watched { before, after, flame, .. } = watched;
+    let Watched { before, after, flame, read, .. } = watched;
     let before = before.context("the measurement did not begin")??;
     let after = after.context("the measurement did not end")??;
     ensure!(
@@ -137,11 +137,13 @@ async fn measure<S: Subject>(
         flame.draw(file, "CPU of Amends and its Postgres under load")?;
     }
     let cost = meter.cost(&before, &after, measured.answered);
-    let statements = match look.statements {
-        true => statements::dearest(&mut PgConnection::connect(postgres).await?, measured.answered).await?,
-        false => Vec::new(),
-    };
-    Ok(Figures { answers: Answers::of(&load, &measured), cost, statements, server })
+    let (mut statements, mut reads) = (Vec::new(), Vec::new());
+    if let Some(read) = read {
+        let mut connection = PgConnection::connect(postgres).await?;
+        statements = statements::dearest(&mut connection, measured.answered).await?;
+        reads = Reads::of(&mut connection).await?.since(&read, measured.answered);
+    }
+    Ok(Figures { answers: Answers::of(&load, &measured), cost, statements, reads, server })
 }
 
 /// Reads the meter at both ends.
@@ -153,6 +155,18 @@ struct Watched<'m> {
     flame: Option<Flame>,
     before: Option<anyhow::Result<Reading>>,
     after: Option<anyhow::Result<Reading>>,
+    /// Of indexes, when it began.
+    read: Option<Reads>,
+}
+
+impl Watched<'_> {
+    async fn count_statements(&mut self) -> sqlx::Result<()> {
+        if self.look.statements {
+            statements::reset(&mut self.connection).await?;
+            self.read = Some(Reads::of(&mut self.connection).await?);
+        }
+        Ok(())
+    }
 }
 
 impl load::Watch for Watched<'_> {
@@ -174,8 +188,7 @@ impl load::Watch for Watched<'_> {
                 Err(error) => return self.before = Some(Err(error)),
             }
         }
-        let reset = if self.look.statements { statements::reset(&mut self.connection).await } else { Ok(()) };
-        self.before = Some(match reset {
+        self.before = Some(match self.count_statements().await {
             Ok(()) => self.meter.read().await,
             Err(error) => Err(error.into()),
         });

@@ -3,7 +3,10 @@
 use load::Answers;
 use serde::Serialize;
 
-use crate::{meter::Cost, store::statements::StatementCost};
+use crate::{
+    meter::Cost,
+    store::{reads::Read, statements::StatementCost},
+};
 
 /// One run.
 #[derive(Debug, Clone, Serialize)]
@@ -14,6 +17,8 @@ pub struct Figures {
     pub cost: Cost,
     /// Per order, the dearest first; only where they were counted.
     pub statements: Vec<StatementCost>,
+    /// Indexes of which much was read for little; only where statements were counted.
+    pub reads: Vec<Read>,
     pub server: String,
 }
 
@@ -125,6 +130,7 @@ mod tests {
             answers: Answers { per_second, ..Answers::of(&load, &Measured::new()) },
             cost: Cost::default(),
             statements: Vec::new(),
+            reads: Vec::new(),
             server: String::new(),
         };
         let amends = Summary::of(vec![run(30.0), run(10.0), run(20.0)]);

@@ -1,6 +1,7 @@
 //! What Postgres says of itself: whether it is durable, and what it has done.
 
 pub(crate) mod ordeal;
+pub mod reads;
 pub mod statements;
 
 use sqlx::{PgConnection, Row as _};
