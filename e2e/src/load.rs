@@ -9,5 +9,5 @@ mod kind;
 mod shop;
 
 pub use doors::{Doors, Line};
-pub use kind::{Kind, Then};
+pub use kind::{GOOD, Kind, Then};
 pub use shop::{End, Pace, Shop};

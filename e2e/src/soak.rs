@@ -5,6 +5,7 @@
 //! A run is void unless every kind of fault and every kind of order was seen. Read next: `soak/plan.rs` (what is broken
 //! when), `soak/faults.rs` (how), `soak/promises.rs` (what is measured), `soak/report.rs`.
 
+mod browsing;
 mod faults;
 pub mod outage;
 mod page;
@@ -90,6 +91,7 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Report {
     say(&format!("{} processes serve behind {} proxies", site.posts.len(), site.wires.len()));
     let (stop, stopped) = watch::channel(false);
     watch.sample(stopped.clone());
+    let browsing = browsing::begin(&line, stopped.clone());
     let scrape = Scrape::start(&site, stopped);
     let selling = sell(&shop, plan);
     let faults = break_things(plan, &vandal, &shop, &say).await;
@@ -116,6 +118,7 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Report {
         dead,
         poison: vandal.poison.lock().await.len(),
         fallen,
+        shown: browsing.await.expect("whoever looks does not fall"),
         audit,
         probes: scrape.probes(),
         measured: watch.done().await,

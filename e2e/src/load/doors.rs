@@ -15,7 +15,7 @@ use proto::{
 };
 use tonic::Status;
 
-use super::kind::{CLOSED, DENIED, SCARCE};
+use super::kind::{CLOSED, DENIED, GOOD, SCARCE};
 use crate::Spec;
 
 /// The doors that a load knocks at.
@@ -48,7 +48,7 @@ impl Doors {
     /// # Errors
     /// What a service said.
     pub async fn prepare(&self) -> Result<(), Status> {
-        for (sku, minor_units, quantity) in [("P1001", 1000, 10_000_000), (SCARCE, 1, 10)] {
+        for (sku, minor_units, quantity) in [(GOOD, 1000, 10_000_000), (SCARCE, 1, 10)] {
             let unit_price = Some(Money { minor_units, currency_code: "EUR".into() });
             let price = SetPriceRequest { sku: sku.into(), title: sku.into(), unit_price };
             CatalogClient::new(self.order.clone()).set_price(price).await?;

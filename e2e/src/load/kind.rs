@@ -8,6 +8,9 @@ pub(super) const DENIED: &str = "c_denied";
 /// The merchant whose account is closed.
 pub(super) const CLOSED: &str = "m_closed";
 
+/// What is bought where nothing else is said.
+pub const GOOD: &str = "P1001";
+
 /// A cheap good of which there are ten.
 pub(super) const SCARCE: &str = "P9001";
 
@@ -95,7 +98,7 @@ impl Kind {
             Self::ErrorOnce => spec.token("tok_error_once"),
             // 900 × 10.00 × 1.2: above what is approved by itself.
             Self::Approved | Self::ReviewDeclined | Self::Expired => {
-                let line = crate::Line { sku: "P1001".into(), quantity: 900 };
+                let line = crate::Line { sku: GOOD.into(), quantity: 900 };
                 Spec { lines: vec![line], ..spec }
             }
             Self::AccountClosed => spec.merchant(CLOSED),

@@ -39,6 +39,8 @@ pub(super) struct Seen {
     pub(super) dead: Dead,
     pub(super) poison: usize,
     pub(super) fallen: Vec<String>,
+    /// How often somebody was shown goods.
+    pub(super) shown: usize,
     pub(super) audit: Result<amends::audit::Report, String>,
     pub(super) probes: BTreeMap<String, u32>,
     pub(super) measured: Measured,
@@ -255,6 +257,7 @@ fn failures_of(
             failures.push(format!("void: no {kind:?} came to {}", kind.needed()));
         }
     }
+    failures.extend((seen.shown == 0).then(|| "void: nobody was shown any goods".to_owned()));
     let missed = promises.iter().filter(|promise| promise.verdict == Verdict::Missed);
     failures.extend(missed.map(|p| format!("{}: {} instead of {}", p.promise, p.measured, p.target)));
     failures.extend(seen.fallen.iter().map(|fallen| format!("ended by itself: {fallen}")));
