@@ -1,10 +1,11 @@
 //! The bus over RabbitMQ.
 //!
 //! `topology` says what the broker holds, `envelope` how a message looks there, `link` how a connection comes back,
-//! `publisher` when a message is safe, `consumer` what becomes of one that was delivered. Every process declares the
-//! whole topology, so that nothing is said to a queue that is not there yet. Publishing and consuming have a
-//! connection each.
+//! `publisher` when a message is safe, `consumer` what becomes of one that was delivered, `acks` how the broker hears of
+//! it. Every process declares the whole topology, so that nothing is said to a queue that is not there yet. Publishing
+//! and consuming have a connection each.
 
+mod acks;
 mod consumer;
 #[doc(hidden)]
 pub mod doors;

@@ -1,10 +1,11 @@
 //! The bus over a real RabbitMQ.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use chassis::{
     bus::{
-        Bus, DEAD_NOTICE, Exchange, Message, Published, Queue, Verdict,
+        Bus, DEAD_NOTICE, Exchange, Handler, Message, Published, Queue, Verdict,
         amqp::{AmqpBus, Options},
         header,
     },
@@ -12,6 +13,7 @@ use chassis::{
     stop::Stop,
 };
 use lapin::{BasicProperties, message::Delivery, types::AMQPValue};
+use tokio::sync::Semaphore;
 
 use crate::{
     broker::{Broker, Script, quick, subscribe, with_broker},
@@ -331,6 +333,44 @@ async fn what_is_held_for_too_long_goes_to_the_end_of_its_queue_and_spends_nothi
         let seen = commands.until(|seen| seen.len() >= 16 && ids(seen).len() == 4).await;
         assert!(ids(&seen[..12]).len() > 2, "others had their turn");
         assert!(seen.iter().all(|m| m.attempt == 0 && m.exchange == Exchange::Commands));
+    })
+    .await;
+}
+
+/// Does not end with the first message before it may.
+struct Slow {
+    script: Arc<Script>,
+    may_end: Semaphore,
+}
+
+#[async_trait]
+impl Handler for Slow {
+    async fn handle(&self, message: &Message) -> Verdict {
+        let verdict = self.script.handle(message).await;
+        if message.body.as_ref() == [0] {
+            let _ended = self.may_end.acquire().await.unwrap();
+        }
+        verdict
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_takes_long_holds_up_none_behind_it_and_whoever_stops_leaves_nothing_that_was_done() {
+    with_broker(|broker| async move {
+        let bus = broker.bus_at(&broker.url, Options { window: 4, ..quick() }).await;
+        let script = Script::answering([]);
+        let slow = Arc::new(Slow { script: Arc::clone(&script), may_end: Semaphore::new(0) });
+        bus.subscribe(Queue::commands("inventory"), Arc::clone(&slow) as Arc<dyn Handler>).await.unwrap();
+        let sent: Vec<_> = (0..100).map(|i| command(&[i])).collect();
+        publish_all(&bus, &sent).await;
+        // Three places are left, and each is free again only when the broker is told.
+        assert_eq!(ids(&script.has_seen(100).await), ids(&sent));
+        slow.may_end.add_permits(1);
+
+        broker.stop.request();
+        assert!(broker.stop.finish(Duration::from_secs(10)).await);
+        assert_eq!(script.seen().len(), 100, "nothing came twice");
+        assert!(broker.read("inventory.commands").await.is_none(), "and nothing will");
     })
     .await;
 }

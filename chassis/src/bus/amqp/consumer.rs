@@ -1,6 +1,6 @@
 //! Consuming one queue: up to a window of messages side by side, each settled by its handler's verdict.
 //!
-//! *Done*: acknowledged. *Retry*: published to the next rung, confirmed, then acknowledged; so it may be there twice
+//! *Done*: acknowledged, together with others (`acks`). *Retry*: published to the next rung, confirmed, then acknowledged; so it may be there twice
 //! but never not at all. *Dead*, or unreadable: the same with the dead queue, and for a command with a notice to its
 //! saga. *Unavailable*: nothing is given back to the broker, because it counts what is given back; the messages in
 //! hand stay in hand, which keeps the broker from sending more, and one of them tries again until the handler can.
@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Inner,
+    acks::{Acks, Told},
     envelope::{self, Publication},
     pause::Pause,
 };
@@ -104,18 +105,29 @@ impl Subscription {
     async fn session(self: &Arc<Self>, channel: Channel, mut consumer: Consumer) {
         let over = CancellationToken::new();
         let in_hand = TaskTracker::new();
+        let acks = Arc::new(Acks::new(self.bus.options.window));
+        let mut ripe = std::pin::pin!(acks.ripe());
         let why = loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.bus.stop.wanted() => break None,
+                () = &mut ripe => {
+                    self.acknowledge(&channel, acks.take()).await;
+                    ripe.set(acks.ripe());
+                    continue;
+                }
                 delivery = consumer.next() => delivery,
             };
             match delivery {
                 Some(Ok(delivery)) => {
-                    let (this, over) = (Arc::clone(self), over.clone());
-                    self.bus
-                        .stop
-                        .spawn(in_hand.track_future(async move { this.take(delivery, &over).await }));
+                    let (this, acks, over) = (Arc::clone(self), Arc::clone(&acks), over.clone());
+                    let taken = async move {
+                        let tag = delivery.delivery_tag;
+                        if this.take(delivery, &over).await {
+                            acks.settled(tag);
+                        }
+                    };
+                    self.bus.stop.spawn(in_hand.track_future(taken));
                 }
                 Some(Err(error)) => break Some(error.to_string()),
                 None => break Some("the broker cancelled the consumer".to_owned()),
@@ -131,35 +143,49 @@ impl Subscription {
                 let _ = self.bus.in_time(cancel).await;
                 in_hand.close();
                 in_hand.wait().await;
+                self.acknowledge(&channel, acks.take_all()).await;
                 let _ = self.bus.in_time(channel.close(200, "stopping".into())).await;
             }
         }
     }
 
-    async fn take(&self, delivery: Delivery, over: &CancellationToken) {
+    /// Tells the broker. An acknowledgement that is lost brings the messages again, and whoever handles them absorbs that.
+    /// On a connection that breaks just now it may never be answered for.
+    async fn acknowledge(&self, channel: &Channel, told: Told) {
+        let together = told.up_to.map(|tag| (tag, BasicAckOptions { multiple: true }));
+        let alone = told.alone.into_iter().map(|tag| (tag, BasicAckOptions::default()));
+        for (tag, options) in together.into_iter().chain(alone) {
+            crash::point("before ack", &self.queue.name);
+            let acknowledged = self.bus.in_time(channel.basic_ack(tag, options)).await;
+            crash::point("after ack", &self.queue.name);
+            tracing::trace!(queue = self.queue.name, tag, options.multiple, ?acknowledged, "acknowledged");
+        }
+    }
+
+    /// Whether it is settled, and may be acknowledged.
+    async fn take(&self, delivery: Delivery, over: &CancellationToken) -> bool {
         let message = match envelope::read(&delivery, &self.bus.names) {
             Ok(message) => message,
             Err(why) => {
                 tracing::error!(queue = self.queue.name, why, "a message cannot be read");
                 let dead = Publication::dead_raw(&delivery, &self.queue, &why, &self.bus.names);
-                return self.settle(&delivery, &[dead], "unreadable", over).await;
+                return self.settle(&[dead], "unreadable", over).await;
             }
         };
         match self.ask(&message, envelope::deliveries(&delivery), over).await {
             Asked::Verdict(verdict) => match self.publications(&message, verdict) {
-                Ok((publications, verdict)) => self.settle(&delivery, &publications, verdict, over).await,
+                Ok((publications, verdict)) => self.settle(&publications, verdict, over).await,
                 // Only what came in by a way we do not publish on can be unpublishable: keep it as it is.
                 Err(why) => {
                     let dead = Publication::dead_raw(&delivery, &self.queue, &why, &self.bus.names);
-                    self.settle(&delivery, &[dead], "dead", over).await;
+                    self.settle(&[dead], "dead", over).await
                 }
             },
-            Asked::HeldTooLong => {
-                if let Ok(back) = Publication::back(&message, &self.queue, &self.bus.names) {
-                    self.settle(&delivery, &[back], "held", over).await;
-                }
-            }
-            Asked::Gone => {}
+            Asked::HeldTooLong => match Publication::back(&message, &self.queue, &self.bus.names) {
+                Ok(back) => self.settle(&[back], "held", over).await,
+                Err(_) => false,
+            },
+            Asked::Gone => false,
         }
     }
 
@@ -234,14 +260,14 @@ impl Subscription {
         Ok((publications, word))
     }
 
-    /// Publishes, then acknowledges. Without the broker both wait; without this session the message comes again.
+    /// Publishes what must be safe before the message may be acknowledged. Without the broker it waits; without this session
+    /// the message comes again, and is not settled.
     async fn settle(
         &self,
-        delivery: &Delivery,
         publications: &[Publication],
         word: &'static str,
         over: &CancellationToken,
-    ) {
+    ) -> bool {
         let mut open = publications.to_vec();
         let mut delay = RETRY_FIRST;
         loop {
@@ -264,18 +290,14 @@ impl Subscription {
             let Some(why) = why else { break };
             tracing::warn!(queue = self.queue.name, why, "cannot settle a message yet");
             tokio::select! {
-                () = over.cancelled() => return,
-                () = self.bus.stop.wanted() => return,
+                () = over.cancelled() => return false,
+                () = self.bus.stop.wanted() => return false,
                 () = tokio::time::sleep(delay) => delay = (delay * 2).min(RETRY_LONGEST),
             }
         }
-        // An acknowledgement that is lost brings the message again, and whoever handles it absorbs that. On a
-        // connection that breaks just now it may never be answered for.
-        crash::point("before ack", &self.queue.name);
-        let acknowledged = self.bus.in_time(delivery.acker.ack(BasicAckOptions::default())).await;
-        crash::point("after ack", &self.queue.name);
-        tracing::trace!(queue = self.queue.name, word, ?acknowledged, "settled");
+        tracing::trace!(queue = self.queue.name, word, "settled");
         metrics::counter!("amends_bus_consumed_total", "queue" => self.label.to_string(), "verdict" => word)
             .increment(1);
+        true
     }
 }
