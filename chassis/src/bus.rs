@@ -206,11 +206,6 @@ impl From<types::NoAnswer> for Verdict {
 pub trait Handler: Send + Sync + 'static {
     /// Handles one; called side by side, also for the same message again.
     async fn handle(&self, message: &Message) -> Verdict;
-
-    /// Whether anything follows from an event with this routing key. A bus within the process need not keep what nobody wants.
-    fn wants(&self, _routing_key: &str) -> bool {
-        true
-    }
 }
 
 /// Asks a handler, as part of the message's trace. Its panic is a failure of this message alone.
@@ -341,7 +336,7 @@ pub trait Bus: Send + Sync + 'static {
     /// takes messages.
     async fn subscribe(&self, queue: Queue, handler: Arc<dyn Handler>) -> Result<(), Error>;
 
-    /// Whether somebody could want it. A broker's queues are anybody's; within a process all are known.
+    /// Whether somebody could want it. Anybody may bind a queue at a broker; within a process all are known.
     fn is_wanted(&self, _message: &Message) -> bool {
         true
     }

@@ -55,6 +55,13 @@ pub const SCHEMA: Schema = Schema {
 /// What this service is called on the bus.
 pub const BUS_NAME: &str = "notification";
 
+/// The queue that it takes: those changes that somebody is told of. Every process declares it at the broker, so those of a
+/// build that knows more of them bind it for more.
+#[must_use]
+pub fn queue() -> Queue {
+    Queue::events(BUS_NAME, &domain::Template::ALL.map(domain::Template::as_str))
+}
+
 /// What this service stands on.
 pub struct Wiring {
     /// As the service's role.
@@ -103,7 +110,7 @@ impl Service {
     /// # Errors
     /// What the bus said.
     pub async fn subscribe(&self) -> Result<(), bus::Error> {
-        self.bus.subscribe(Queue::events(BUS_NAME, &["order.#"]), Arc::clone(&self.events) as _).await
+        self.bus.subscribe(queue(), Arc::clone(&self.events) as _).await
     }
 }
 

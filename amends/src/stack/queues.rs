@@ -16,6 +16,6 @@ pub fn queues() -> Vec<Queue> {
         Queue::commands("payment"),
         Queue::commands("ledger"),
         Queue::events("ledger", &["payment.refunded"]),
-        Queue::events("notification", &["order.#"]),
+        notification_svc::queue(),
     ]
 }

@@ -57,7 +57,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             ladder: LADDER.to_vec(),
-            window: 32,
+            window: 48,
             confirm_within: Duration::from_secs(10),
             hold: Duration::from_secs(600),
         }
@@ -208,9 +208,11 @@ impl Bus for AmqpBus {
         let mut answers = vec![Published::Safe; messages.len()];
         let mut fresh = Vec::new();
         let mut suspects = Vec::new();
+        let topology = self.inner.topology.read().await;
         for (place, message) in messages.iter().enumerate() {
             match Publication::of(message, &self.inner.names) {
-                Ok(publication) => {
+                Ok(mut publication) => {
+                    publication.mandatory = topology.expects(message);
                     let known = self.inner.returned().contains(&message.id);
                     let batch = if known { &mut suspects } else { &mut fresh };
                     batch.push((place, message, publication));
@@ -218,6 +220,7 @@ impl Bus for AmqpBus {
                 Err(why) => answers[place] = Published::Dead(why),
             }
         }
+        drop(topology);
         // Nothing of a batch is safe in which a message comes back. One that came back before goes in a batch of its
         // own, or its neighbours in the outbox would never be called safe.
         self.send(&fresh, &mut answers).await;

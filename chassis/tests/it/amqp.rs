@@ -229,16 +229,41 @@ async fn nothing_of_a_batch_is_safe_in_which_one_comes_back_but_its_neighbours_a
                 assert_eq!(*answer == Published::Safe, place != 23, "{place} {answer:?}");
             }
         }
-        let mut unroutable = event("payment.refunded");
-        assert!(matches!(&bus.publish(&[unroutable.clone()]).await[..], [Published::NotYet(_)]));
         // Once somebody takes it, it goes.
-        unroutable.routing_key = "order.late".into();
+        let mut unroutable = batch.swap_remove(23);
+        unroutable.routing_key = "inventory".into();
         publish_all(&bus, &[unroutable]).await;
         let unspeakable = command(&[1]).with("CC", "x");
         assert!(matches!(
             &bus.publish(&[unspeakable, command(&[2])]).await[..],
             [Published::Dead(_), Published::Safe]
         ));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_none_of_ours_takes_is_for_whoever_has_bound_a_queue_and_others_wait_for_theirs() {
+    with_broker(|broker| async move {
+        let bus = broker.bus().await;
+        // Nobody, and a stranger.
+        publish_all(&bus, &[event("payment.refunded")]).await;
+        broker.bind("strangers", "payment.*").await;
+        let sent = event("payment.refunded");
+        publish_all(&bus, &[sent.clone(), event("order.completed")]).await;
+        let came = broker.await_in("strangers").await;
+        assert_eq!(came.properties.message_id().as_ref().unwrap().as_str(), sent.id.to_string());
+        broker.delete("strangers").await;
+
+        // Without the queues that are to take it, it is not safe.
+        broker.delete("notification.events").await;
+        broker.delete("ledger.events").await;
+        let late = event("order.late");
+        assert!(matches!(&bus.publish(std::slice::from_ref(&late)).await[..], [Published::NotYet(_)]));
+        let events = Script::answering([]);
+        subscribe(&bus, Queue::events("notification", &["order.#"]), &events).await;
+        publish_at_last(&bus, vec![late.clone()]).await;
+        assert_eq!(ids(&events.has_seen(1).await), ids(&[late]));
     })
     .await;
 }

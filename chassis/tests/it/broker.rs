@@ -23,7 +23,8 @@ use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     message::Delivery,
     options::{
-        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeleteOptions, QueueDeleteOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeleteOptions, QueueBindOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
 };
@@ -121,6 +122,16 @@ impl Broker {
             consumer.next().await.unwrap().unwrap();
             channel.close(200, "crash".into()).await.unwrap();
         }
+    }
+
+    /// A queue that Amends knows nothing of, for events.
+    pub(crate) async fn bind(&self, queue: &str, pattern: &str) {
+        let (name, exchange) = (format!("{}{queue}", self.prefix), format!("{}amends.events", self.prefix));
+        let table = FieldTable::default;
+        let options = QueueDeclareOptions::default();
+        self.channel.queue_declare(name.as_str().into(), options, table()).await.unwrap();
+        let bind = QueueBindOptions::default();
+        self.channel.queue_bind(name.into(), exchange.into(), pattern.into(), bind, table()).await.unwrap();
     }
 
     pub(crate) async fn delete(&self, queue: &str) {

@@ -41,7 +41,7 @@ pub fn dead_raw(delivery: &Delivery, queue: &Queue) -> BasicProperties {
 }
 
 fn delivered(publication: Publication) -> Delivery {
-    let Publication { exchange, routing_key, properties, body } = publication;
+    let Publication { exchange, routing_key, properties, body, mandatory: _ } = publication;
     let mut delivery = Delivery::mock(1, exchange, routing_key, false, body);
     delivery.properties = properties;
     delivery

@@ -37,6 +37,8 @@ pub(super) struct Publication {
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
+    /// Some queue must take it, or it is not safe.
+    pub(super) mandatory: bool,
 }
 
 fn short(what: &str, text: &str) -> Result<ShortString, String> {
@@ -61,6 +63,7 @@ impl Publication {
             routing_key: short("routing key", &message.routing_key)?,
             properties: properties(message)?,
             body: message.body.clone(),
+            mandatory: true,
         })
     }
 
@@ -109,6 +112,7 @@ impl Publication {
             routing_key: queue.name.as_str().into(),
             properties: delivery.properties.clone().with_delivery_mode(2),
             body: delivery.data.clone(),
+            mandatory: true,
         };
         publication.header(header::REASON, long(cut(reason)));
         publication.remember(delivery.exchange.as_str(), delivery.routing_key.as_str());

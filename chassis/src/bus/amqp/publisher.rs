@@ -119,11 +119,11 @@ impl Publisher {
 
 async fn confirmations(channel: &Channel, batch: &[Publication], within: Duration) -> Seen {
     let mut seen = Seen { confirmed: vec![None; batch.len()], ..Seen::default() };
-    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let all = async {
         // All are on their way before the first confirm is waited for.
         let publish = batch.iter().map(|p| {
             let (exchange, key) = (p.exchange.clone(), p.routing_key.clone());
+            let options = BasicPublishOptions { mandatory: p.mandatory, ..Default::default() };
             channel.basic_publish(exchange, key, options, &p.body, p.properties.clone())
         });
         let mut confirms: FuturesUnordered<_> = try_join_all(publish)

@@ -17,7 +17,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::bus::{Binding, Exchange, Queue};
+use crate::bus::{Binding, Exchange, Message, Queue};
 
 /// Deliveries that end without an answer (the consumer died) before the broker itself gives a message up. Consumers
 /// give it up earlier and tell its saga; see `consumer`.
@@ -95,6 +95,11 @@ pub(super) struct Topology {
 }
 
 impl Topology {
+    /// Whether a queue must take it: always, but for an event that none of ours is bound for. Others may have bound theirs.
+    pub(super) fn expects(&self, message: &Message) -> bool {
+        message.exchange != Exchange::Events || self.queues.iter().any(|queue| queue.takes(message))
+    }
+
     /// Declares everything; what is there already is left as it is. The channel must be a throw-away one: the broker
     /// closes it when a declaration contradicts what is there.
     pub(super) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
