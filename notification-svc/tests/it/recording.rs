@@ -102,7 +102,8 @@ async fn what_cannot_be_read_and_what_is_not_known_is_dead() {
     let mut garbage = event(&good);
     garbage.body = vec![0xff; 40];
     assert!(matches!(bed.one.say(&garbage).await, Published::Dead(_)));
-    let new = Message::new(Exchange::Events, "order.shipped", "amends.order.v2.Shipped", "order", vec![0xff]);
+    let kind = "amends.order.v2.OrderChanged";
+    let new = Message::new(Exchange::Events, "order.completed", kind, "orchestrator", vec![0xff]);
     assert!(matches!(bed.one.say(&new).await, Published::Dead(_)), "a newer build may know it");
     assert_eq!(bed.count("select count(*) from notifications.delivery").await, 0);
 }
