@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use lapin::{
     Channel, Consumer,
     message::Delivery,
@@ -150,16 +150,17 @@ impl Subscription {
     }
 
     /// Tells the broker. An acknowledgement that is lost brings the messages again, and whoever handles them absorbs that.
-    /// On a connection that breaks just now it may never be answered for.
+    /// On a connection that breaks just now it may never be answered for, so none waits for another.
     async fn acknowledge(&self, channel: &Channel, told: Told) {
         let together = told.up_to.map(|tag| (tag, BasicAckOptions { multiple: true }));
         let alone = told.alone.into_iter().map(|tag| (tag, BasicAckOptions::default()));
-        for (tag, options) in together.into_iter().chain(alone) {
+        let acknowledge = async |(tag, options): (u64, BasicAckOptions)| {
             crash::point("before ack", &self.queue.name);
             let acknowledged = self.bus.in_time(channel.basic_ack(tag, options)).await;
             crash::point("after ack", &self.queue.name);
             tracing::trace!(queue = self.queue.name, tag, options.multiple, ?acknowledged, "acknowledged");
-        }
+        };
+        join_all(together.into_iter().chain(alone).map(acknowledge)).await;
     }
 
     /// Whether it is settled, and may be acknowledged.
