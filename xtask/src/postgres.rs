@@ -16,11 +16,12 @@ use crate::port;
 use crate::service::{Service, command_as, run_quietly};
 use crate::services::Launched;
 
-/// 300 connections: every crate's test binary runs on all cores, and each test may open pools to eight databases.
+/// 1,000 connections: every crate's test binary runs on all cores, each test may open pools to eight databases, and one of
+/// them holds four worlds at once. On a slow machine all pools grow to their size together.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
-    "max_connections=300",
+    "max_connections=1000",
     "shared_buffers=256MB",
     "timezone=UTC",
     "log_timezone=UTC",

@@ -14,8 +14,13 @@ async fn every_seeded_bug_is_caught_by_the_invariant_that_it_breaks_and_without_
     let planted: HashSet<Bug> = CASES.iter().map(|case| case.bug).collect();
     assert_eq!((planted.len(), CASES.len()), (Bug::ALL.len(), Bug::ALL.len()), "each bug has one case");
     let rig = Path::new(env!("CARGO_BIN_EXE_rig"));
-    let verdicts = seeded::run(rig, Trial::all(), SIDE_BY_SIDE, |verdict| eprintln!("{verdict}")).await;
-    eprintln!("{}", seeded::table(&verdicts));
-    let wrong: Vec<_> = verdicts.iter().filter(|verdict| !verdict.is_as_it_should()).collect();
-    assert!(wrong.is_empty(), "not as they should be: {wrong:#?}");
+    let verdicts = seeded::run(rig, Trial::all(), SIDE_BY_SIDE, |_| ()).await;
+    // Not the others: among sixty of them the wrong one is where a long output is cut off.
+    let wrong: Vec<_> =
+        verdicts.iter().filter(|verdict| !verdict.is_as_it_should()).map(ToString::to_string).collect();
+    assert!(
+        wrong.is_empty(),
+        "not as they should be (cargo xtask bugs shows all of them):\n{}",
+        wrong.join("\n")
+    );
 }
