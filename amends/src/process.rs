@@ -110,7 +110,11 @@ impl Process {
     /// Which bus: without a broker, the one of this process.
     pub(crate) fn bus(&self) -> BusKind {
         match &self.bus.amqp_url {
-            Some(url) => BusKind::Amqp { url: url.clone(), prefix: self.bus.amqp_prefix.clone() },
+            Some(url) => BusKind::Amqp {
+                url: url.clone(),
+                prefix: self.bus.amqp_prefix.clone(),
+                events: self.bus.amqp_events,
+            },
             None => BusKind::Local,
         }
     }
@@ -144,6 +148,7 @@ async fn bind(
 
 #[cfg(test)]
 mod tests {
+    use chassis::bus::amqp::Events;
     use clap::Parser;
 
     use super::*;
@@ -172,7 +177,9 @@ mod tests {
         assert!(matches!(process("x").bus(), BusKind::Local));
         assert!(matches!(process("x").cache(), CacheKind::Local));
         let given = process("x --amqp-url amqp://h --amqp-prefix t. --redis-url redis://h");
-        assert!(matches!(given.bus(), BusKind::Amqp { prefix, .. } if prefix == "t."));
+        assert!(matches!(given.bus(), BusKind::Amqp { prefix, events: Events::All, .. } if prefix == "t."));
+        let own = process("x --amqp-url amqp://h --amqp-events own");
+        assert!(matches!(own.bus(), BusKind::Amqp { events: Events::Own, .. }));
         assert!(matches!(given.cache(), CacheKind::Redis { prefix, .. } if prefix == "amends:"));
     }
 }

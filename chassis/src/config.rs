@@ -7,6 +7,7 @@ use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr, time::Duration}
 use clap::Args;
 
 use crate::{
+    bus::amqp::Events,
     crash, database,
     telemetry::{self, Format},
 };
@@ -77,6 +78,10 @@ pub struct Bus {
     /// Put before every name on the broker, so that several Amends can share one
     #[arg(long, env = "AMENDS_AMQP_PREFIX", value_name = "TEXT", default_value = "")]
     pub amqp_prefix: String,
+    /// Which events are published: all of them, for whoever binds a queue; or only those that Amends itself takes, which
+    /// costs less
+    #[arg(long, env = "AMENDS_AMQP_EVENTS", value_enum, default_value_t)]
+    pub amqp_events: Events,
 }
 
 /// Cache and limiter.

@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use chassis::{
-    bus::{self, Bus, amqp::AmqpBus, local::LocalBus},
+    bus::{
+        self, Bus,
+        amqp::{self, AmqpBus, Events},
+        local::LocalBus,
+    },
     cache::{Cache, LocalCache, RedisCache},
     config::Secret,
     database,
@@ -33,6 +37,8 @@ pub enum BusKind {
         url: Secret,
         /// Before every name on the broker.
         prefix: String,
+        /// Which events go out.
+        events: Events,
     },
     /// One that the caller made, as a scenario does that loses messages.
     Given(Arc<dyn Bus>),
@@ -130,8 +136,9 @@ impl Ground {
                 local = Some(Arc::clone(&bus));
                 bus
             }
-            BusKind::Amqp { url, prefix } => {
-                let bus = AmqpBus::connect(url.expose(), prefix, queues(), stop).await?;
+            BusKind::Amqp { url, prefix, events } => {
+                let options = amqp::Options { events: *events, ..amqp::Options::default() };
+                let bus = AmqpBus::connect_with(url.expose(), prefix, queues(), options, stop).await?;
                 let looked = bus.clone();
                 checks =
                     checks.with("bus", move || {

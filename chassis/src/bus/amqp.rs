@@ -39,6 +39,16 @@ use crate::stop::Stop;
 /// Messages that came back and are remembered, so that they go alone next time.
 const REMEMBERED: usize = 10_000;
 
+/// Which events go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Events {
+    /// All: anybody may have bound a queue.
+    #[default]
+    All,
+    /// Only those that a queue of Amends is bound for: nobody else listens. Others are not even stored.
+    Own,
+}
+
 /// How the bus behaves; the default is for production, tests are quicker.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -51,6 +61,8 @@ pub struct Options {
     /// How long a message stays in hand while its handler can do nothing, before it goes to the end of its queue
     /// without spending an attempt. Below the broker's own limit (30 min), because that one counts.
     pub hold: Duration,
+    /// Which events go out.
+    pub events: Events,
 }
 
 impl Default for Options {
@@ -60,6 +72,7 @@ impl Default for Options {
             window: 48,
             confirm_within: Duration::from_secs(10),
             hold: Duration::from_secs(600),
+            events: Events::All,
         }
     }
 }
@@ -246,5 +259,11 @@ impl Bus for AmqpBus {
         let subscription = Subscription::new(Arc::clone(&self.inner), queue, handler);
         self.inner.stop.spawn(async move { Arc::new(subscription).run().await });
         Ok(())
+    }
+
+    fn is_wanted(&self, message: &Message) -> bool {
+        // While a queue is being added everything is.
+        let expected = || self.inner.topology.try_read().map_or(true, |topology| topology.expects(message));
+        self.inner.options.events == Events::All || expected()
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chassis::{
     bus::{
         Bus, DEAD_NOTICE, Exchange, Handler, Message, Published, Queue, Verdict,
-        amqp::{AmqpBus, Options},
+        amqp::{AmqpBus, Events, Options},
         header,
     },
     clock::new_uuid,
@@ -264,6 +264,24 @@ async fn an_event_that_none_of_ours_takes_is_for_whoever_has_bound_a_queue_and_o
         subscribe(&bus, Queue::events("notification", &["order.#"]), &events).await;
         publish_at_last(&bus, vec![late.clone()]).await;
         assert_eq!(ids(&events.has_seen(1).await), ids(&[late]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_event_is_wanted_unless_it_is_said_that_nobody_else_listens() {
+    with_broker(|broker| async move {
+        let everybody = broker.bus().await;
+        let nobody_else = broker.bus_at(&broker.url, Options { events: Events::Own, ..quick() }).await;
+        for (message, by_ours) in
+            [(event("order.completed"), true), (event("payment.refunded"), false), (command(&[1]), true)]
+        {
+            assert!(everybody.is_wanted(&message), "{}", message.routing_key);
+            assert_eq!(nobody_else.is_wanted(&message), by_ours, "{}", message.routing_key);
+        }
+        let queue = Queue::events("ledger", &["payment.refunded"]);
+        subscribe(&nobody_else, queue, &Script::answering([])).await;
+        assert!(nobody_else.is_wanted(&event("payment.refunded")), "one of ours came for it");
     })
     .await;
 }
