@@ -26,6 +26,17 @@ pub(crate) struct Stack {
     /// For `bench there`: no traces, no limits, and a provider that answers at once
     #[arg(long)]
     measured: bool,
+    /// A setting of every process, as in AMENDS_AMQP_EVENTS=own; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not of the form NAME=VALUE")?;
+    match name.starts_with("AMENDS_") {
+        true => Ok((name.to_owned(), value.to_owned())),
+        false => Err(format!("{name} is no setting of Amends: those begin with AMENDS_ (see .env.sample)")),
+    }
 }
 
 /// What leaves nothing but the machine to limit it.
@@ -69,14 +80,16 @@ impl Stack {
         std::fs::create_dir_all(self.traces.parent().unwrap()).unwrap();
         let _ = std::fs::remove_file(&self.traces);
         let collector = Collector::start(&self.traces).await;
+        let mut environment: Vec<(String, String)> = match self.measured {
+            true => UNLIMITED.map(|(name, value)| (name.into(), value.into())).to_vec(),
+            false => vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), collector.endpoint())],
+        };
+        environment.extend_from_slice(&self.settings);
         let options = Options {
             orchestrators: self.orchestrators.max(1),
             ports: Ports::Documented,
             tail: true,
-            environment: match self.measured {
-                true => UNLIMITED.map(|(name, value)| (name.into(), value.into())).to_vec(),
-                false => vec![("OTEL_EXPORTER_OTLP_ENDPOINT".into(), collector.endpoint())],
-            },
+            environment,
             folder: e2e::process::folder("stack"),
         };
         let stack = e2e::stack::Stack::start(options).await;
