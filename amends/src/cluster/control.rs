@@ -81,6 +81,18 @@ impl Control {
         fs::rename(&new, self.home.join("data")).map_err(Error::io("rename", &new))
     }
 
+    /// Whether this build of Postgres knows a value of a setting: not every one can compress with everything.
+    pub(super) fn knows(&self, setting: &str, value: &str) -> bool {
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.home.join("data")).args([
+            "-C",
+            setting,
+            "-c",
+            &format!("{setting}={value}"),
+        ]);
+        command.output().is_ok_and(|output| output.status.success())
+    }
+
     /// Starts the server and waits until it takes queries.
     pub(super) fn start(&self) -> Result<(), Error> {
         let log = self.log();
