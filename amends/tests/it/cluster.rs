@@ -74,7 +74,8 @@ async fn what_was_written_survives_a_reuse_a_stop_and_a_start() {
     run(&root(&cluster), "create table kept (t text); insert into kept values ('here')").await;
     assert_eq!(read(&root(&cluster), "show fsync").await, "on");
     let best = "case when 'lz4' = any(enumvals) then 'lz4' else 'off' end";
-    let compressed = format!("select (setting = {best})::text from pg_settings where name = 'wal_compression'");
+    let compressed =
+        format!("select (setting = {best})::text from pg_settings where name = 'wal_compression'");
     assert_eq!(read(&root(&cluster), &compressed).await, "true");
     assert_eq!(read(&root(&cluster), "show server_encoding").await, "UTF8");
     assert_eq!(read(&cluster.tcp_url("postgres", "postgres"), "show listen_addresses").await, "127.0.0.1");

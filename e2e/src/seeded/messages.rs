@@ -7,7 +7,7 @@ use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
 
 use super::{
     money::slow,
-    scene::{Scene, id},
+    scene::{Scene, id, let_go},
 };
 use crate::{Builder, BusKind, Kind};
 
@@ -19,9 +19,15 @@ pub(super) async fn ledger_away() -> Scene {
     let order = slow(&mut scene).await;
     let role = ledger_svc::SCHEMA.role;
     scene.run(&format!("revoke insert on ledger.transaction from {role}")).await;
+    // Whoever wants to write there is seen to, and only then refused.
+    let books = scene.hold("lock table ledger.transaction in access exclusive mode").await;
     scene.world.cancel(&order.order_id).await.unwrap();
     scene.settle().await;
     scene.until(ANNOUNCED).await;
+    let held_up =
+        "exists (select from pg_locks where relation = 'ledger.transaction'::regclass and not granted)";
+    scene.until(held_up).await;
+    let_go(books).await;
     let tried =
         "not exists (select from payments.outbox where routing_key = 'payment.refunded' and attempt = 0)";
     scene.until(tried).await;

@@ -28,8 +28,8 @@ pub(super) async fn taken_over() -> Scene {
     let commits = scene.hold("select from orchestrator.saga for update").await;
     let_go(stock).await;
     scene.until("exists (select from ledger.transaction where kind = 'POST' and outcome = 'DONE')").await;
-    // Time for what must not be called yet.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // What must not be called yet.
+    scene.give_time_for("exists (select from inventory.reservation where state = 'SOLD')").await;
     scene.world.take_down(Kind::Inventory).await;
     scene.world.orchestrators.remove(0).node.stop().await;
     let waiters = "not exists (select from pg_locks l join pg_database d on d.oid = l.database \

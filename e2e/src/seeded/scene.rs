@@ -116,6 +116,15 @@ impl Scene {
         }
     }
 
+    /// Gives time for what must not happen; with a bug planted, until it has happened, or not for a good while.
+    pub(super) async fn give_time_for(&mut self, condition: &str) {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let limit = Instant::now() + REST;
+        while seeded::planted().is_some() && !self.is(condition).await && Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// The provider's slow charges are made.
     pub(super) async fn settle(&mut self) {
         self.run("update simulator.charge set effect_time = now() where state = 'PENDING'").await;
