@@ -191,7 +191,8 @@ impl RequestHash {
     /// The 17 bytes.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
-        let mut bytes = vec![self.version];
+        let mut bytes = Vec::with_capacity(17);
+        bytes.push(self.version);
         bytes.extend_from_slice(&self.hash.finalize()[..16]);
         bytes
     }

@@ -133,6 +133,7 @@ impl<C: Command> Batcher<C> {
 
 async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Receiver<Ask<C>>, stop: Stop) {
     let mut waiting = VecDeque::new();
+    let sizes = metrics::histogram!("amends_batch_size", "command" => C::NAME);
     loop {
         if waiting.is_empty() {
             let next = tokio::select! {
@@ -162,8 +163,7 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
         }
         let batch = take_batch(&mut waiting, limits.batch);
         if !batch.is_empty() {
-            metrics::histogram!("amends_batch_size", "command" => C::NAME)
-                .record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            sizes.record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
             if let Err(why) = settle(&*command, batch).await {
                 // The next batch would wait for the same database as long as this one did, and be late with its answer.
                 let queued = std::iter::from_fn(|| asks.try_recv().ok());
@@ -178,8 +178,9 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
 /// The next batch: at most `max`, no key twice, nothing late. What does not fit keeps its place.
 fn take_batch<C: Command>(waiting: &mut VecDeque<Ask<C>>, max: usize) -> Vec<Ask<C>> {
     let now = Instant::now();
-    let mut keys = HashSet::new();
-    let mut batch = Vec::new();
+    let room = waiting.len().min(max);
+    let mut keys = HashSet::with_capacity(room);
+    let mut batch = Vec::with_capacity(room);
     let mut rest = VecDeque::new();
     for ask in waiting.drain(..) {
         if ask.late.is_some_and(|late| late <= now) {

@@ -298,19 +298,23 @@ impl Queue {
 /// AMQP's topic rule: words between dots, `*` stands for one, `#` for any number.
 #[must_use]
 pub fn topic_matches(pattern: &str, key: &str) -> bool {
-    fn matches(pattern: &[&str], key: &[&str]) -> bool {
-        match (pattern.split_first(), key.split_first()) {
+    /// The first word, and what is behind it.
+    fn first(words: &str) -> (&str, Option<&str>) {
+        words.split_once('.').map_or((words, None), |(word, rest)| (word, Some(rest)))
+    }
+    // None: no word is left.
+    fn matches(pattern: Option<&str>, key: Option<&str>) -> bool {
+        match (pattern.map(first), key.map(first)) {
             (None, None) => true,
-            (Some((&"#", rest)), _) => (0..=key.len()).any(|skip| matches(rest, &key[skip..])),
-            (Some((&word, pattern)), Some((&first, key))) => {
-                (word == "*" || word == first) && matches(pattern, key)
+            (Some(("#", rest)), None) => matches(rest, None),
+            (Some(("#", rest)), Some((_, behind))) => matches(rest, key) || matches(pattern, behind),
+            (Some((word, pattern)), Some((here, key))) => {
+                (word == "*" || word == here) && matches(pattern, key)
             }
             _ => false,
         }
     }
-    let pattern: Vec<_> = pattern.split('.').collect();
-    let key: Vec<_> = key.split('.').collect();
-    matches(&pattern, &key)
+    matches(Some(pattern), Some(key))
 }
 
 /// What the bus says about a message that was published.

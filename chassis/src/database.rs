@@ -23,7 +23,7 @@ use self::bound::{to_its_end, within};
 pub use self::{
     bound::in_time,
     waiting::patiently,
-    warm::{Held, Warm},
+    warm::{Held, PLANNING, Warm},
 };
 use crate::{crash, stop::Stop};
 

@@ -211,6 +211,9 @@ fn count(what: &str, found: usize, declared: usize) -> Result<(), String> {
     }
 }
 
+/// Bytes that a parameter mostly takes at most: a slice's column.
+const COLUMN: usize = 256;
+
 macro_rules! params {
     ($n:literal: $($t:ident $i:tt),*) => {
         impl<$($t),*> Params for ($($t,)*)
@@ -219,6 +222,7 @@ macro_rules! params {
         {
             fn arguments(self) -> sqlx::Result<PgArguments> {
                 let mut arguments = PgArguments::default();
+                arguments.reserve($n, $n * COLUMN);
                 $(arguments.add(self.$i).map_err(sqlx::Error::Encode)?;)*
                 Ok(arguments)
             }

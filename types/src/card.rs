@@ -32,7 +32,7 @@ struct Run {
 
 impl Run {
     fn at(text: &[u8], start: usize) -> Self {
-        let (mut digits, mut groups, mut end) = (Vec::new(), vec![0], start);
+        let (mut digits, mut groups, mut end) = (Vec::with_capacity(20), vec![0], start);
         let digit = |at: usize| text.get(at).filter(|c| c.is_ascii_digit()).map(|c| c - b'0');
         loop {
             if let Some(found) = digit(end) {

@@ -22,6 +22,16 @@ use super::{Trouble, acquire, bound::is_trusted};
 /// A connection that rested for longer goes back to its pool.
 const COLD: Duration = Duration::from_millis(500);
 
+/// How the statements of busy commands are planned, once for all. A plan that was made while a table was small must not read
+/// all of one of its keys when it has grown: by these prices a few rows are looked up one by one as soon as there are more
+/// than a few. What busy commands touch is in memory.
+pub const PLANNING: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("cpu_index_tuple_cost", "0.5"),
+    ("random_page_cost", "0.1"),
+    ("seq_page_cost", "0.1"),
+];
+
 /// A pool for busy commands, and what is kept at hand of it. Cheap to clone; clones share what is kept.
 #[derive(Debug, Clone)]
 pub struct Warm {
@@ -91,7 +101,7 @@ impl Warm {
     pub fn new(of: &PgPool) -> Self {
         let size = of.options().get_max_connections().div_ceil(2).max(1);
         let options = of.options().clone().max_connections(size).min_connections(0);
-        let connect = (*of.connect_options()).clone().options([("plan_cache_mode", "force_generic_plan")]);
+        let connect = (*of.connect_options()).clone().options(PLANNING);
         let pool = options.connect_lazy_with(connect);
         let most = size as usize / 2;
         Self { pool, kept: Arc::new(Kept { most, at_hand: Mutex::default() }) }

@@ -1,10 +1,12 @@
 //! The SQL check: every statement of every crate, prepared on the migrated schemas, parameter and column types compared.
 
 use chassis::{
+    database::PLANNING,
     outbox::Outbox,
     sql::{self, Checked},
     testbed::TestDatabase,
 };
+use e2e::{Spec, World};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqlSafeStr as _};
 
 fn statements() -> Vec<(&'static str, Vec<&'static dyn Checked>)> {
@@ -51,6 +53,59 @@ async fn plan(connection: &mut PgConnection, text: &str, parameters: usize) -> S
     let lines: Vec<(String,)> = sqlx::query_as(explain).fetch_all(&mut *connection).await.unwrap();
     run(connection, "deallocate looked_at".into()).await.unwrap();
     lines.into_iter().map(|(line,)| line + "\n").collect()
+}
+
+/// Whether a plan reads all of one of these keys: what is looked for says where.
+fn reads_a_whole_key(plan: &str, keys: &[(String,)]) -> bool {
+    let mut lines = plan.lines().peekable();
+    while let Some(line) = lines.next() {
+        let is_by_index = keys.iter().any(|(key,)| line.contains(&format!(" using {key} on ")));
+        if is_by_index && !lines.peek().is_some_and(|next| next.contains("Index Cond:")) {
+            return true;
+        }
+    }
+    false
+}
+
+/// While a table is small all of its key costs no more than a few looks, and the plan is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_slice_reads_all_of_a_key_after_the_first_hundred_orders() {
+    let world = World::local().await;
+    let orders = (0..100).map(async |_| world.create(&Spec::of(1).wait(25)).await);
+    for order in futures_util::future::join_all(orders).await {
+        world.completes(&order.order_id).await;
+    }
+    let mut connection = world.ground.database.connect().await;
+    let planning = PLANNING.map(|(name, value)| format!("set {name} = {value};")).concat();
+    let settings = format!("{planning} set enable_seqscan = off; set jit = off; analyze");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await.unwrap();
+    let keys: Vec<(String,)> = sqlx::query_as(
+        "select k.relname::text from pg_index i join pg_class k on k.oid = i.indexrelid \
+           join pg_class t on t.oid = i.indrelid join pg_namespace n on n.oid = t.relnamespace \
+         where t.reltuples >= 50 and n.nspname not in ('pg_catalog', 'pg_toast', 'information_schema')",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    for key in ["saga_pk", "attempt_pk", "reservation_pk", "document_pk"] {
+        assert!(keys.iter().any(|(name,)| name == key), "{key}: {keys:?}");
+    }
+    let mut wrong = Vec::new();
+    for (name, statements) in statements() {
+        for statement in statements {
+            let text = statement.sql();
+            if !text.contains("unnest(") || text.contains("limit ") {
+                continue;
+            }
+            let (parameters, _) = sql::describe(&mut connection, text).await.unwrap();
+            let plan = plan(&mut connection, text, parameters.len()).await;
+            if reads_a_whole_key(&plan, &keys) {
+                wrong.push(format!("{name}:\n{text}\n{plan}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    world.audit().await;
 }
 
 /// An index of the few rows that something is due for looks cheaper than a table's key while there are few, and the plan is
