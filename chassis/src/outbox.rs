@@ -65,21 +65,22 @@ impl Outbox {
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::timestamptz[])"
             ),
             // Ids follow time, near enough for whom to serve first. `not_before` doubles as the claim: a relay that dies with
-            // rows in hand leaves them to the next sweep.
+            // rows in hand leaves them to the next sweep. An array is made once: joined, what is due would be looked for
+            // again for every row there is, by a plan made while there was none, which is how an outbox mostly is.
             claim: format!(
                 "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
-                 from (select outbox_id from {schema}.outbox where dead_time is null \
+                 where o.outbox_id = any (array( \
+                       select outbox_id from {schema}.outbox where dead_time is null \
                        and ($2::boolean or (create_time < now() - make_interval(secs => $1) \
                          and (not_before is null or not_before < now()))) \
-                       order by outbox_id limit 500 for update skip locked) due \
-                 where o.outbox_id = due.outbox_id \
+                       order by outbox_id limit 500 for update skip locked)) \
                  returning o.outbox_id, o.exchange, o.routing_key, o.kind, o.body, o.headers, o.create_time, o.attempt"
             ),
             delete: format!("delete from {schema}.outbox where outbox_id = any ($1::uuid[])"),
             later: format!(
                 "update {schema}.outbox o set attempt = l.attempt, not_before = now() + make_interval(secs => l.seconds) \
                  from unnest($1::uuid[], $2::integer[], $3::double precision[]) as l (outbox_id, attempt, seconds) \
-                 where o.outbox_id = l.outbox_id"
+                 where o.outbox_id = l.outbox_id and o.outbox_id = any ($1)"
             ),
             // The saga is told in the same statement: either the row is dead and the notice is on its way, or neither.
             // A dead row that is marked again (its claim was lost) finds its notice there: hence `on conflict`.

@@ -117,9 +117,9 @@ type DueRow = (Uuid, String, String, String, String, i32, DateTime<Utc>, DateTim
 // counts from here, so that a letter that kills its sender is not tried for ever.
 static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
     "update notifications.delivery d set next_time = now() + make_interval(secs => $1), attempts = d.attempts + 1 \
-     from (select delivery_id from notifications.delivery where state = 'QUEUED' and next_time <= now() \
-           order by next_time limit $2 for update skip locked) as due \
-     where d.delivery_id = due.delivery_id \
+     where d.delivery_id = any (array( \
+           select delivery_id from notifications.delivery where state = 'QUEUED' and next_time <= now() \
+           order by next_time limit $2 for update skip locked)) \
      returning d.delivery_id, d.template, d.recipient, d.subject, d.body, d.attempts, d.create_time, d.next_time, \
                d.trace",
 )

@@ -118,7 +118,8 @@ static LANDED: Statement<(Vec<Uuid>,), (Uuid, i64, Uuid)> =
 /// The group commit. `fence ⋈ compare-and-set`, then everything else from what was won. What the projection shows goes with
 /// each transition, null where it did not change: joined to what was won, a planner that takes it for one row would look
 /// through all of it for each. `ended is not true` keeps the planner from the index of a shard's open sagas, which looks cheaper
-/// than the key as long as there are few, and would be read for each saga when there are a hundred thousand.
+/// than the key as long as there are few, and would be read for each saga when there are a hundred thousand. Signals are mostly
+/// none at all: `any` keeps the planner from reading all of their key.
 static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
     "with fence as materialized ( \
        select f.shard_id from orchestrator.fence f \
@@ -153,7 +154,7 @@ static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
      answered as ( \
        update orchestrator.signal g set read_time = now() \
        from unnest($25::uuid[], $26::uuid[]) as r (signal_id, saga_id), won \
-       where won.saga_id = r.saga_id and g.signal_id = r.signal_id) \
+       where won.saga_id = r.saga_id and g.signal_id = r.signal_id and g.signal_id = any ($25)) \
      select saga_id from won",
 );
 

@@ -135,8 +135,8 @@ static READ: Statement<(Vec<Uuid>, i16, i64)> = Statement::new(
 );
 
 static FORGET: Statement<(i64,)> = Statement::new(
-    "delete from orchestrator.signal where ctid in ( \
-       select ctid from orchestrator.signal where read_time < now() - $1::bigint * interval '1 second' limit 5000)",
+    "delete from orchestrator.signal where ctid = any (array( \
+       select ctid from orchestrator.signal where read_time < now() - $1::bigint * interval '1 second' limit 5000))",
 )
 .by_the_clock();
 

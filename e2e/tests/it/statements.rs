@@ -146,6 +146,72 @@ async fn no_slice_goes_by_an_index_of_what_is_due() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// Whether a plan looks through all of a table more than once: a scan without a condition that is not below a limit, or is
+/// done again for each row of something else.
+fn looks_through_all(plan: &str, table: &str) -> bool {
+    let lines: Vec<&str> = plan.lines().collect();
+    let depth = |line: &str| line.len() - line.trim_start().trim_start_matches("->").trim_start().len();
+    lines.iter().enumerate().any(|(at, line)| {
+        let is_scan = line.contains("Scan") && line.contains(&format!(" on {table}"));
+        let has_condition = lines.get(at + 1).is_some_and(|next| next.contains("Cond:"));
+        if !is_scan || has_condition {
+            return false;
+        }
+        let mut nearest = depth(line);
+        let above: Vec<&str> = lines[..at]
+            .iter()
+            .rev()
+            .filter(|line| {
+                let is_above = depth(line) < nearest;
+                nearest = nearest.min(depth(line));
+                is_above
+            })
+            .copied()
+            .collect();
+        let is_bounded = above.iter().any(|line| line.contains("Limit "));
+        let is_joined = plan.contains("Nested Loop") || plan.contains(" Join ");
+        let is_done_once = above.iter().any(|line| line.contains("InitPlan") || line.contains("CTE "));
+        !is_bounded || (is_joined && !is_done_once)
+    })
+}
+
+/// What is mostly empty is analyzed while it is empty, and its plans are kept for the day when a hundred thousand messages
+/// wait for a broker: what is due, joined, would be looked for again for each of them.
+#[tokio::test]
+async fn no_plan_made_while_a_queue_was_empty_looks_through_all_of_it_for_each_row() {
+    let database = TestDatabase::create(&amends::provision::schemas()).await;
+    let mut connection = database.connect().await;
+    let planning = PLANNING.map(|(name, value)| format!("set {name} = {value};")).concat();
+    let settings = format!("{planning} set enable_seqscan = off; set jit = off; analyze");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await.unwrap();
+    let outbox = Outbox::new("orchestrator", "orchestrator");
+    let mut texts: Vec<String> = outbox.statements().map(str::to_owned).to_vec();
+    for (_, statements) in statements() {
+        texts.extend(statements.iter().map(|statement| statement.sql().to_owned()));
+    }
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for table in ["outbox", "signal", "delivery", "attempt"] {
+        for text in texts.iter().filter(|text| text.contains(&format!(".{table}"))) {
+            // What people list is asked on the other pool, whose plans are not kept. Deliveries and attempts stay, so slices of
+            // them get new plans soon (the test of a hundred orders); only what is due of them is none for long.
+            let is_busy = !text.starts_with("select") || text.contains(".outbox");
+            let is_a_queue = matches!(table, "outbox" | "signal") || text.contains("limit ");
+            if !is_busy || !is_a_queue {
+                continue;
+            }
+            count += 1;
+            let (parameters, _) = sql::describe(&mut connection, text).await.unwrap();
+            let plan = plan(&mut connection, text, parameters.len()).await;
+            if looks_through_all(&plan, table) {
+                wrong.push(format!("{table}:\n{text}\n{plan}"));
+            }
+        }
+    }
+    assert!(count > 10, "only {count} were looked at");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
 #[tokio::test]
 async fn every_outbox_has_the_same_shape() {
     let database = TestDatabase::create(&amends::provision::schemas()).await;
