@@ -78,9 +78,10 @@ impl Outbox {
             ),
             delete: format!("delete from {schema}.outbox where outbox_id = any ($1::uuid[])"),
             later: format!(
-                "update {schema}.outbox o set attempt = l.attempt, not_before = now() + make_interval(secs => l.seconds) \
-                 from unnest($1::uuid[], $2::integer[], $3::double precision[]) as l (outbox_id, attempt, seconds) \
-                 where o.outbox_id = l.outbox_id and o.outbox_id = any ($1)"
+                "update {schema}.outbox set attempt = ($2::integer[])[array_position($1::uuid[], outbox_id)], \
+                   not_before = now() \
+                     + make_interval(secs => ($3::double precision[])[array_position($1::uuid[], outbox_id)]) \
+                 where outbox_id = any ($1::uuid[])"
             ),
             // The saga is told in the same statement: either the row is dead and the notice is on its way, or neither.
             // A dead row that is marked again (its claim was lost) finds its notice there: hence `on conflict`.

@@ -119,7 +119,7 @@ static LANDED: Statement<(Vec<Uuid>,), (Uuid, i64, Uuid)> =
 /// each transition, null where it did not change: joined to what was won, a planner that takes it for one row would look
 /// through all of it for each. `ended is not true` keeps the planner from the index of a shard's open sagas, which looks cheaper
 /// than the key as long as there are few, and would be read for each saga when there are a hundred thousand. Signals are mostly
-/// none at all: `any` keeps the planner from reading all of their key.
+/// none at all, so a join to them would read all of their key: they are found by an array that is made once.
 static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
     "with fence as materialized ( \
        select f.shard_id from orchestrator.fence f \
@@ -153,8 +153,9 @@ static COMMIT: Statement<CommitParameters, (Uuid,)> = Statement::new(
        where won.saga_id = m.saga_id), \
      answered as ( \
        update orchestrator.signal g set read_time = now() \
-       from unnest($25::uuid[], $26::uuid[]) as r (signal_id, saga_id), won \
-       where won.saga_id = r.saga_id and g.signal_id = r.signal_id and g.signal_id = any ($25)) \
+       where g.signal_id = any (array( \
+         select r.signal_id from unnest($25::uuid[], $26::uuid[]) as r (signal_id, saga_id), won \
+         where won.saga_id = r.saga_id))) \
      select saga_id from won",
 );
 
