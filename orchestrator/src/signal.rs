@@ -130,8 +130,8 @@ static UNREAD: Statement<(Vec<i16>, Vec<Uuid>, i64), (Uuid, Uuid, Vec<u8>)> = St
 static READ: Statement<(Vec<Uuid>, i16, i64)> = Statement::new(
     "with fence as materialized ( \
        select f.shard_id from orchestrator.fence f where f.shard_id = $2 and f.epoch = $3 for share of f) \
-     update orchestrator.signal g set read_time = now() from fence \
-     where g.signal_id = any ($1) and coalesce(g.read_time, 'infinity') = 'infinity'",
+     update orchestrator.signal g set read_time = now() \
+     where g.signal_id = any ($1) and coalesce(g.read_time, 'infinity') = 'infinity' and exists (select from fence)",
 );
 
 static FORGET: Statement<(i64,)> = Statement::new(

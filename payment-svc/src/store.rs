@@ -142,10 +142,10 @@ type DueRow = (Uuid, String, String, bool, i32, Time, Option<String>);
 
 /// What is due, put off for as long as a look may take: a resolver that dies leaves it to the next.
 static CLAIM: Statement<(f64, i64), DueRow> = Statement::new(
-    "with due as materialized (select saga_id, step from payments.attempt where next_look_time <= now() \
-       order by next_look_time limit $2 for update skip locked) \
-     update payments.attempt a set next_look_time = now() + make_interval(secs => $1) from due \
-     where a.saga_id = due.saga_id and a.step = due.step and a.saga_id = any (array(select saga_id from due)) \
+    "update payments.attempt a set next_look_time = now() + make_interval(secs => $1) \
+     where a.payment_id = any (array( \
+           select payment_id from payments.attempt where next_look_time <= now() \
+           order by next_look_time limit $2 for update skip locked)) \
      returning a.saga_id, a.step, a.state, a.sent_time is not null, a.refund_keys, now(), a.trace",
 )
 .as_claim();

@@ -22,6 +22,7 @@ mod idempotency;
 mod laws;
 mod outage;
 mod ownership;
+mod plans;
 mod processes;
 mod reconnect;
 mod refusals;
