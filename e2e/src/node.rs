@@ -11,7 +11,7 @@ use chassis::{
     stop::Stop,
     testbed::keyring,
 };
-use orchestrator::Callees;
+use orchestrator::{Callees, Peer};
 use sqlx::PgPool;
 use tokio::net::{TcpListener, TcpSocket};
 use tonic::service::RoutesBuilder;
@@ -41,6 +41,8 @@ pub struct Node {
     pub stop: Stop,
     /// The same doors without a network.
     pub inside: Callee,
+    /// Has an orchestrator call its handlers.
+    pub(crate) join: Join,
     pub pools: Vec<PgPool>,
     served: tokio::task::JoinHandle<()>,
 }
@@ -78,10 +80,14 @@ async fn pool_at(url: String, schema: &database::Schema, stop: &Stop) -> PgPool 
     database::open(&options, stop).await.unwrap()
 }
 
+/// Puts a participant's own handlers in the place of the way to it.
+type Join = Box<dyn Fn(&mut Callees) + Send + Sync>;
+
 /// What a service brings to be served.
 struct Served {
     routes: RoutesBuilder,
     inside: Callee,
+    join: Join,
     names: &'static [&'static str],
     pools: Vec<PgPool>,
 }
@@ -91,18 +97,23 @@ impl Served {
         let [mut routes, mut inside] = [RoutesBuilder::default(), RoutesBuilder::default()];
         register(&mut routes);
         register(&mut inside);
-        Self { routes, inside: grpc::local(inside.routes()), names, pools }
+        Self { routes, inside: grpc::local(inside.routes()), join: Box::new(|_| {}), names, pools }
+    }
+
+    fn joins(mut self, join: impl Fn(&mut Callees) + Send + Sync + 'static) -> Self {
+        self.join = Box::new(join);
+        self
     }
 }
 
 fn serve(served: Served, listener: TcpListener, stop: Stop) -> Node {
-    let Served { routes, inside, names, pools } = served;
+    let Served { routes, inside, join, names, pools } = served;
     let address = listener.local_addr().unwrap();
     let serving = stop.clone();
     let served = tokio::spawn(async move {
         grpc::serve(routes, proto::DESCRIPTORS, names, listener, &serving).await.unwrap();
     });
-    Node { address, stop, inside, pools, served }
+    Node { address, stop, inside, join, pools, served }
 }
 
 /// Starts a participant.
@@ -116,7 +127,12 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
             let wiring = order_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = order_svc::Service::start(ground.settings.order.clone(), wiring);
             service.subscribe().await.unwrap();
-            Served::of(|routes| service.register(routes), order_svc::Service::NAMES, pools)
+            Served::of(|routes| service.register(routes), order_svc::Service::NAMES, pools).joins(
+                move |callees| {
+                    callees.catalog = Peer::Local(service.catalog());
+                    callees.order = Peer::Local(service.steps());
+                },
+            )
         }
         Kind::Inventory => {
             let pool = pool(ground, &inventory_svc::SCHEMA, &stop).await;
@@ -124,7 +140,11 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
             let wiring = inventory_svc::Wiring { pool, bus, cache: cache(), stop: stop.clone() };
             let service = inventory_svc::Service::start(ground.settings.inventory.clone(), wiring);
             service.subscribe().await.unwrap();
-            Served::of(|routes| service.register(routes), inventory_svc::Service::NAMES, pools)
+            Served::of(|routes| service.register(routes), inventory_svc::Service::NAMES, pools).joins(
+                move |callees| {
+                    callees.inventory = Peer::Local(service.steps());
+                },
+            )
         }
         Kind::Risk => {
             let pool = pool(ground, &risk_svc::SCHEMA, &stop).await;
@@ -132,7 +152,11 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
             let wiring = risk_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = risk_svc::Service::start(ground.settings.risk.clone(), wiring);
             service.subscribe().await.unwrap();
-            Served::of(|routes| service.register(routes), risk_svc::Service::NAMES, pools)
+            Served::of(|routes| service.register(routes), risk_svc::Service::NAMES, pools).joins(
+                move |callees| {
+                    callees.risk = Peer::Local(service.steps());
+                },
+            )
         }
         Kind::Payment => {
             let simulator_pool = pool(ground, &payment_svc::SIMULATOR_SCHEMA, &stop).await;
@@ -142,7 +166,11 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
                 payment_svc::Wiring { pool, simulator_pool, keys: keyring(), bus, stop: stop.clone() };
             let service = payment_svc::Service::start(ground.settings.payment.clone(), wiring);
             service.subscribe().await.unwrap();
-            Served::of(|routes| service.register(routes), payment_svc::Service::NAMES, pools)
+            Served::of(|routes| service.register(routes), payment_svc::Service::NAMES, pools).joins(
+                move |callees| {
+                    callees.payment = Peer::Local(service.steps());
+                },
+            )
         }
         Kind::Ledger => {
             let pool = pool(ground, &ledger_svc::SCHEMA, &stop).await;
@@ -150,7 +178,11 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
             let wiring = ledger_svc::Wiring { pool, bus, stop: stop.clone() };
             let service = ledger_svc::Service::start(ground.settings.ledger.clone(), wiring);
             service.subscribe().await.unwrap();
-            Served::of(|routes| service.register(routes), ledger_svc::Service::NAMES, pools)
+            Served::of(|routes| service.register(routes), ledger_svc::Service::NAMES, pools).joins(
+                move |callees| {
+                    callees.ledger = Peer::Local(service.steps());
+                },
+            )
         }
         Kind::Notification => {
             let pool = pool(ground, &notification_svc::SCHEMA, &stop).await;

@@ -56,6 +56,7 @@ pub struct Builder {
     behind_a_proxy: bool,
     hanging: Option<Record>,
     far: bool,
+    embedded: bool,
 }
 
 impl Builder {
@@ -82,6 +83,7 @@ impl Builder {
             behind_a_proxy: false,
             hanging: None,
             far: false,
+            embedded: false,
         }
     }
 
@@ -123,6 +125,13 @@ impl Builder {
     #[must_use]
     pub const fn far(mut self) -> Self {
         self.far = true;
+        self
+    }
+
+    /// Its orchestrators call their participants as `amends up` does, without a wire. None of them may be stopped.
+    #[must_use]
+    pub const fn embedded(mut self) -> Self {
+        self.embedded = true;
         self
     }
 
@@ -170,6 +179,7 @@ impl Builder {
             orchestrators: Vec::new(),
             addresses: HashMap::new(),
             meddling: self.meddling,
+            embedded: self.embedded,
         };
         world.addresses = world.nodes.iter().map(|(kind, node)| (*kind, node.address)).collect();
         for _ in 0..self.orchestrators {
@@ -194,6 +204,7 @@ pub struct World {
     pub orchestrators: Vec<Orchestrator>,
     addresses: HashMap<Kind, SocketAddr>,
     meddling: Option<(Meddling, Record)>,
+    embedded: bool,
 }
 
 impl World {
@@ -227,13 +238,18 @@ impl World {
                 None => callee,
             }
         };
-        Callees {
-            order: callee(Kind::Order, "order"),
-            inventory: callee(Kind::Inventory, "inventory"),
-            risk: callee(Kind::Risk, "risk"),
-            payment: callee(Kind::Payment, "payment"),
-            ledger: callee(Kind::Ledger, "ledger"),
+        let mut callees = Callees {
+            catalog: callee(Kind::Order, "order").into(),
+            order: callee(Kind::Order, "order").into(),
+            inventory: callee(Kind::Inventory, "inventory").into(),
+            risk: callee(Kind::Risk, "risk").into(),
+            payment: callee(Kind::Payment, "payment").into(),
+            ledger: callee(Kind::Ledger, "ledger").into(),
+        };
+        if self.embedded {
+            self.nodes.values().for_each(|node| (node.join)(&mut callees));
         }
+        callees
     }
 
     /// Where a participant listens.

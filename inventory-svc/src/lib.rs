@@ -35,7 +35,10 @@ use chassis::{
     sql::Checked,
     stop::Stop,
 };
-use proto::inventory::v1::{inventory_server::InventoryServer, inventory_steps_server::InventoryStepsServer};
+use proto::{
+    inventory::v1::{inventory_server::InventoryServer, inventory_steps_server::InventoryStepsServer},
+    local,
+};
 use sqlx::PgPool;
 use tonic::service::RoutesBuilder;
 
@@ -158,6 +161,12 @@ impl Service {
         routes.add_service(steps.max_decoding_message_size(MAX_SLICE_MESSAGE));
         let people = InventoryServer::new(self.people.clone());
         routes.add_service(people.max_decoding_message_size(MAX_MESSAGE));
+    }
+
+    /// Its steps, for an orchestrator in this process.
+    #[must_use]
+    pub fn steps(&self) -> local::InventorySteps {
+        Arc::new(self.steps.clone())
     }
 
     /// Starts to take commands from its queue.

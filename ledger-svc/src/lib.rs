@@ -30,7 +30,10 @@ use chassis::{
     sql::Checked,
     stop::Stop,
 };
-use proto::ledger::v1::{ledger_server::LedgerServer, ledger_steps_server::LedgerStepsServer};
+use proto::{
+    ledger::v1::{ledger_server::LedgerServer, ledger_steps_server::LedgerStepsServer},
+    local,
+};
 use sqlx::PgPool;
 use tonic::service::RoutesBuilder;
 
@@ -135,6 +138,12 @@ impl Service {
             .add_service(
                 LedgerServer::new(self.doors.clone()).max_decoding_message_size(server::MAX_MESSAGE),
             );
+    }
+
+    /// Its steps, for an orchestrator in this process.
+    #[must_use]
+    pub fn steps(&self) -> local::LedgerSteps {
+        Arc::new(self.steps.clone())
     }
 
     /// Takes its commands, and the events it books by.

@@ -62,7 +62,10 @@ use self::{
         start::{FindKeys, StartOrders},
     },
 };
-pub use self::{participants::Callees, settings::Settings};
+pub use self::{
+    participants::{Callees, Peer},
+    settings::Settings,
+};
 
 /// The orchestrator's schema.
 pub const SCHEMA: Schema = Schema {
@@ -190,7 +193,7 @@ impl Service {
             orders: batched(ReadOrders { pool: pool.clone() }, &stop),
             found: batched(FindKeys { pool: warm.clone() }, &stop),
             starts: batched(StartOrders { pool: warm, hunch: Hunch::default() }, &stop),
-            prices: batched(AskForPrices { catalog: callees.order }, &stop),
+            prices: batched(AskForPrices { catalog: callees.catalog }, &stop),
             pool,
             cache,
             limiter,

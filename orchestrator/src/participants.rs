@@ -7,6 +7,7 @@
 mod client;
 mod line;
 pub mod outcome;
+mod peer;
 mod window;
 
 use std::{
@@ -18,7 +19,6 @@ use std::{
 use chassis::{
     breaker::{self, Breaker, Permit},
     crash,
-    grpc::Callee,
     seeded::{self, Bug},
     stop::Stop,
 };
@@ -36,12 +36,15 @@ use tracing::Span;
 use types::SagaId;
 
 pub(crate) use self::line::CROWD;
-pub use self::outcome::CallOutcome;
 use self::{
     client::Client,
     line::Line,
     outcome::classify_status,
     window::{Places, Window},
+};
+pub use self::{
+    outcome::CallOutcome,
+    peer::{Callees, Peer},
 };
 use crate::metrics;
 
@@ -62,21 +65,6 @@ pub enum Call {
     Charge(payment::ChargeItem),
     /// ledger-svc.
     Post(ledger::PostItem),
-}
-
-/// Who performs the steps.
-#[derive(Clone)]
-pub struct Callees {
-    /// order-svc.
-    pub order: Callee,
-    /// inventory-svc.
-    pub inventory: Callee,
-    /// risk-svc.
-    pub risk: Callee,
-    /// payment-svc.
-    pub payment: Callee,
-    /// ledger-svc.
-    pub ledger: Callee,
 }
 
 /// A call on its way.

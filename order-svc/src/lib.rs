@@ -31,7 +31,10 @@ use chassis::{
     sql::Checked,
     stop::Stop,
 };
-use proto::order::v1::{catalog_server::CatalogServer, order_steps_server::OrderStepsServer};
+use proto::{
+    local,
+    order::v1::{catalog_server::CatalogServer, order_steps_server::OrderStepsServer},
+};
 use sqlx::PgPool;
 use tonic::service::RoutesBuilder;
 
@@ -115,6 +118,18 @@ impl Service {
         routes.add_service(steps.max_decoding_message_size(MAX_SLICE_MESSAGE));
         let prices = CatalogServer::new(self.prices.clone());
         routes.add_service(prices.max_decoding_message_size(MAX_SLICE_MESSAGE));
+    }
+
+    /// Its steps, for an orchestrator in this process.
+    #[must_use]
+    pub fn steps(&self) -> local::OrderSteps {
+        Arc::new(self.steps.clone())
+    }
+
+    /// Its prices, for an orchestrator in this process.
+    #[must_use]
+    pub fn catalog(&self) -> local::Catalog {
+        Arc::new(self.prices.clone())
     }
 
     /// Starts to take commands from its queue.

@@ -37,7 +37,10 @@ use chassis::{
     sql::Checked,
     stop::Stop,
 };
-use proto::payment::v1::{attempts_server::AttemptsServer, payment_steps_server::PaymentStepsServer};
+use proto::{
+    local,
+    payment::v1::{attempts_server::AttemptsServer, payment_steps_server::PaymentStepsServer},
+};
 use sqlx::PgPool;
 use tonic::service::RoutesBuilder;
 
@@ -141,11 +144,21 @@ impl Service {
 
     /// Adds its gRPC services.
     pub fn register(&self, routes: &mut RoutesBuilder) {
-        let steps = grpc::StepDoor { calls: Arc::clone(&self.calls), keys: self.keys.clone() };
+        let steps = self.step_door();
         let attempts = grpc::AttemptDoor { pool: self.pool.clone() };
         routes
             .add_service(PaymentStepsServer::new(steps).max_decoding_message_size(MAX_SLICE_MESSAGE))
             .add_service(AttemptsServer::new(attempts).max_decoding_message_size(MAX_MESSAGE));
+    }
+
+    /// Its steps, for an orchestrator in this process.
+    #[must_use]
+    pub fn steps(&self) -> local::PaymentSteps {
+        Arc::new(self.step_door())
+    }
+
+    fn step_door(&self) -> grpc::StepDoor {
+        grpc::StepDoor { calls: Arc::clone(&self.calls), keys: self.keys.clone() }
     }
 
     /// Takes commands from the bus.

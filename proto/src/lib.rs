@@ -4,6 +4,7 @@
 //! a step's request and reply look whatever the participant is.
 
 pub mod error;
+pub mod local;
 pub mod money;
 pub mod page;
 pub mod step;

@@ -37,8 +37,11 @@ use chassis::{
     sql::Checked,
     stop::Stop,
 };
-use proto::risk::v1::{
-    reviews_server::ReviewsServer, risk_steps_server::RiskStepsServer, rules_server::RulesServer,
+use proto::{
+    local,
+    risk::v1::{
+        reviews_server::ReviewsServer, risk_steps_server::RiskStepsServer, rules_server::RulesServer,
+    },
 };
 use sqlx::PgPool;
 use tonic::service::RoutesBuilder;
@@ -136,6 +139,12 @@ impl Service {
         routes.add_service(desk.max_decoding_message_size(MAX_MESSAGE));
         let book = RulesServer::new(self.book.clone());
         routes.add_service(book.max_decoding_message_size(MAX_MESSAGE));
+    }
+
+    /// Its steps, for an orchestrator in this process.
+    #[must_use]
+    pub fn steps(&self) -> local::RiskSteps {
+        Arc::new(self.steps.clone())
     }
 
     /// Takes its commands.

@@ -74,12 +74,14 @@ impl Addresses {
         let callee = |url: &str, flag: &str| -> anyhow::Result<Callee> {
             grpc::remote(url).with_context(|| format!("{flag}: `{url}` is not a URL like http://host:port"))
         };
+        let order = callee(&self.order_url, "--order-url")?;
         Ok(Callees {
-            order: callee(&self.order_url, "--order-url")?,
-            inventory: callee(&self.inventory_url, "--inventory-url")?,
-            risk: callee(&self.risk_url, "--risk-url")?,
-            payment: callee(&self.payment_url, "--payment-url")?,
-            ledger: callee(&self.ledger_url, "--ledger-url")?,
+            catalog: order.clone().into(),
+            order: order.into(),
+            inventory: callee(&self.inventory_url, "--inventory-url")?.into(),
+            risk: callee(&self.risk_url, "--risk-url")?.into(),
+            payment: callee(&self.payment_url, "--payment-url")?.into(),
+            ledger: callee(&self.ledger_url, "--ledger-url")?.into(),
         })
     }
 }

@@ -2,13 +2,8 @@
 //!
 //! Read next: `front.rs`, which serves them.
 
-use chassis::{
-    bus,
-    grpc::{self, Callee},
-    http::Checks,
-    keyring::Keyring,
-};
-use orchestrator::Callees;
+use chassis::{bus, http::Checks, keyring::Keyring};
+use orchestrator::{Callees, Peer};
 use tonic::service::RoutesBuilder;
 use uuid::Uuid;
 
@@ -78,11 +73,12 @@ impl Services {
         let ledger = parts::ledger(ground, pools.5, settings.ledger);
         let notification = parts::notification(ground, pools.6, settings.notification);
         let callees = Callees {
-            order: callee(|routes| order.register(routes)),
-            inventory: callee(|routes| inventory.register(routes)),
-            risk: callee(|routes| risk.register(routes)),
-            payment: callee(|routes| payment.register(routes)),
-            ledger: callee(|routes| ledger.register(routes)),
+            catalog: Peer::Local(order.catalog()),
+            order: Peer::Local(order.steps()),
+            inventory: Peer::Local(inventory.steps()),
+            risk: Peer::Local(risk.steps()),
+            payment: Peer::Local(payment.steps()),
+            ledger: Peer::Local(ledger.steps()),
         };
         let orchestrator =
             parts::orchestrator(ground, pools.7, (settings.orchestrator, keys), callees, identity)?;
@@ -127,10 +123,4 @@ impl Services {
         ]
         .concat()
     }
-}
-
-fn callee(register: impl FnOnce(&mut RoutesBuilder)) -> Callee {
-    let mut routes = RoutesBuilder::default();
-    register(&mut routes);
-    grpc::local(routes.routes())
 }

@@ -1,9 +1,10 @@
-//! A command's short way writes what its long way writes: the same orders, once with every short way closed.
+//! Of two ways that come to the same both write the same: the same orders, once with every command's short way closed, and once
+//! without a wire between the orchestrator and its participants.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use chassis::quick::proof::{CLOSED, GONE};
-use e2e::{Spec, World};
+use e2e::{Builder, BusKind, Spec, World};
 use proto::{
     ledger::v1::CloseAccountRequest,
     order::v1::{Order, OrderStatus},
@@ -117,9 +118,24 @@ async fn the_short_way_of_every_command_writes_what_the_long_one_writes() {
     let long = rows(&world).await;
     drop(closed);
 
-    assert_eq!(short.keys().collect::<Vec<_>>(), long.keys().collect::<Vec<_>>());
-    assert!(short["ledger.entry"].len() > 12 && short["inventory.reservation"].len() > 8, "{short:?}");
-    for (table, rows) in &short {
-        assert_eq!(rows, &long[table], "{table}");
+    are_alike(&short, &long);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_that_are_handed_over_come_to_what_they_come_to_over_the_wire() {
+    let mut all = Vec::new();
+    for builder in [Builder::new(BusKind::Local), Builder::new(BusKind::Local).embedded()] {
+        let world = builder.start().await;
+        play(&world).await;
+        all.push(rows(&world).await);
+    }
+    are_alike(&all[0], &all[1]);
+}
+
+fn are_alike(some: &BTreeMap<String, Vec<String>>, others: &BTreeMap<String, Vec<String>>) {
+    assert_eq!(some.keys().collect::<Vec<_>>(), others.keys().collect::<Vec<_>>());
+    assert!(some["ledger.entry"].len() > 12 && some["inventory.reservation"].len() > 8, "{some:?}");
+    for (table, rows) in some {
+        assert_eq!(rows, &others[table], "{table}");
     }
 }

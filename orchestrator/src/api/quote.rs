@@ -4,15 +4,11 @@
 
 use std::time::Duration;
 
-use chassis::{
-    batcher::Command,
-    database::Trouble,
-    grpc::{Callee, TRACED_BY_ITEM},
-    telemetry,
-};
+use chassis::{batcher::Command, database::Trouble, grpc::TRACED_BY_ITEM, telemetry};
 use prost::Message as _;
 use proto::{
     error::{self, Violation},
+    local,
     order::v1::{
         QuoteInvalid, QuoteItem, QuoteRequest, Quoted, catalog_client::CatalogClient, quote_reply::Outcome,
     },
@@ -23,6 +19,7 @@ use tracing::Instrument as _;
 use types::NoAnswer;
 
 use super::{Doors, create::Checked, stopping};
+use crate::participants::Peer;
 
 /// A quote is worth this much of the customer's time (a catalog is back within it after a restart), with pauses of this
 /// length between the tries.
@@ -47,7 +44,7 @@ pub(crate) struct Cart {
 
 /// Asks order-svc.
 pub(crate) struct AskForPrices {
-    pub(crate) catalog: Callee,
+    pub(crate) catalog: Peer<local::Catalog>,
 }
 
 impl Command for AskForPrices {
@@ -64,12 +61,18 @@ impl Command for AskForPrices {
     async fn run(&self, carts: &[Cart]) -> Result<Vec<Outcome>, Trouble> {
         let mut request =
             Request::new(QuoteRequest { items: carts.iter().map(|cart| cart.item.clone()).collect() });
-        request.set_timeout(EXCHANGE);
-        request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
         // The callee is told, and may hang all the same.
-        let answer =
-            tokio::time::timeout(EXCHANGE, CatalogClient::new(self.catalog.clone()).quote(request)).await;
-        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no quote in time")));
+        let answer = tokio::time::timeout(EXCHANGE, async {
+            match &self.catalog {
+                Peer::Remote(callee) => {
+                    request.set_timeout(EXCHANGE);
+                    request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
+                    CatalogClient::new(callee.clone()).quote(request).await
+                }
+                Peer::Local(catalog) => catalog.quote(request).await,
+            }
+        });
+        let answer = answer.await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no quote in time")));
         let replies = answer.map_err(|status| trouble(&status))?.into_inner().replies;
         replies
             .into_iter()

@@ -114,8 +114,14 @@ fn a_cancel_that_comes_too_late_by_what_is_not_durable_yet_is_put_aside_only_whe
 
 fn driver() -> Driver {
     let nobody = || grpc::local(Routes::default());
-    let callees =
-        Callees { order: nobody(), inventory: nobody(), risk: nobody(), payment: nobody(), ledger: nobody() };
+    let callees = Callees {
+        catalog: nobody().into(),
+        order: nobody().into(),
+        inventory: nobody().into(),
+        risk: nobody().into(),
+        payment: nobody().into(),
+        ledger: nobody().into(),
+    };
     let options =
         DispatchOptions { slice: 1, breaker_failures: 5, breaker_cool_down: Duration::from_secs(1) };
     let (returned_in, returned) = mpsc::unbounded_channel();

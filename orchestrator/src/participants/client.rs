@@ -1,31 +1,33 @@
-//! The generated clients, one arm per step: a slice goes out, its stream of answers comes back.
+//! The generated clients and handlers, one arm per step: a slice goes out, its stream of answers comes back.
 
 use std::time::Duration;
 
-use chassis::grpc::{Callee, MAX_SLICE_MESSAGE, TRACED_BY_ITEM};
+use chassis::grpc::{MAX_SLICE_MESSAGE, TRACED_BY_ITEM};
+use futures_util::{Stream, StreamExt as _};
 use proto::{
     inventory::v1 as inventory,
     ledger::v1 as ledger,
+    local,
     order::v1 as order,
     payment::v1 as payment,
     risk::v1 as risk,
     step::{Answer, Reply},
 };
-use tonic::{Status, Streaming, metadata::MetadataValue};
+use tonic::{Request, Status, metadata::MetadataValue};
 
 use super::{
-    Call, lane,
+    Call, Peer, lane,
     outcome::{CallOutcome, classify},
 };
 
 /// A participant's client.
 #[derive(Clone)]
 pub(super) enum Client {
-    Order(Callee),
-    Inventory(Callee),
-    Risk(Callee),
-    Payment(Callee),
-    Ledger(Callee),
+    Order(Peer<local::OrderSteps>),
+    Inventory(Peer<local::InventorySteps>),
+    Risk(Peer<local::RiskSteps>),
+    Payment(Peer<local::PaymentSteps>),
+    Ledger(Peer<local::LedgerSteps>),
 }
 
 /// Picks the items of one kind out of a slice; a lane never mixes them.
@@ -41,16 +43,21 @@ macro_rules! items {
     };
 }
 
-/// Sends a slice with one client method and reads its stream.
+/// Sends a slice with one client method, or hands it over to the handler of that method, and reads its stream.
 macro_rules! send {
-    ($client:ident, $callee:expr, $method:ident, $package:ident::$request:ident, $kind:ident, $calls:expr, $time:expr, $each:expr) => {{
-        let mut client = $client::new($callee)
-            .max_decoding_message_size(MAX_SLICE_MESSAGE)
-            .max_encoding_message_size(MAX_SLICE_MESSAGE);
-        let mut request = tonic::Request::new($package::$request { items: items!($calls, $kind) });
-        request.set_timeout($time);
-        request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
-        read(client.$method(request).await?.into_inner(), $each).await
+    ($client:ident, $peer:expr, $method:ident, $package:ident::$request:ident, $kind:ident, $calls:expr, $time:expr, $each:expr) => {{
+        let mut request = Request::new($package::$request { items: items!($calls, $kind) });
+        match $peer {
+            Peer::Remote(callee) => {
+                let mut client = $client::new(callee)
+                    .max_decoding_message_size(MAX_SLICE_MESSAGE)
+                    .max_encoding_message_size(MAX_SLICE_MESSAGE);
+                request.set_timeout($time);
+                request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
+                read(client.$method(request).await?.into_inner(), $each).await
+            }
+            Peer::Local(steps) => read(steps.$method(request).await?.into_inner(), $each).await,
+        }
     }};
 }
 
@@ -95,15 +102,15 @@ impl Client {
 }
 
 async fn read<R, D>(
-    mut stream: Streaming<R>,
+    mut stream: impl Stream<Item = Result<R, Status>> + Unpin,
     mut each: impl FnMut(String, String, CallOutcome) + Send,
 ) -> Result<(), Status>
 where
     R: Reply<Says = Answer<D>>,
     D: prost::Message,
 {
-    while let Some(reply) = stream.message().await? {
-        let (saga_id, step, says) = reply.open();
+    while let Some(reply) = stream.next().await {
+        let (saga_id, step, says) = reply?.open();
         each(saga_id, step, classify(says));
     }
     Ok(())
