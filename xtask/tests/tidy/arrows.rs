@@ -89,7 +89,7 @@ fn arrows_only_point_inward() {
     finding::none("arrow that points outward", findings);
 }
 
-fn packages() -> Vec<Value> {
+pub(crate) fn packages() -> Vec<Value> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(house::root());
     let output = cargo.output().expect("cargo, which built this test, can be started");
@@ -101,7 +101,7 @@ fn packages() -> Vec<Value> {
     }
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("cargo metadata gives no `{field}`"))
 }
 

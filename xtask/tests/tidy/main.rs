@@ -11,6 +11,7 @@ mod house;
 mod literals;
 mod openings;
 mod points;
+mod programs;
 mod purity;
 mod seeded;
 mod sizes;
