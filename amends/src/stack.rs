@@ -1,8 +1,8 @@
 //! Everything in one process: seven services, one gRPC listener, one HTTP listener.
 //!
 //! `amends up` runs it over a private cluster; the scenarios run it over private databases. It starts no database and
-//! reads no environment. The orchestrator calls the services in this process by the same doors as it would over the
-//! network. Read next: `stack/ground.rs` (what services stand on), `stack/front.rs` (how they are served).
+//! reads no environment. The orchestrator calls the handlers of the services in this process directly, the same that serve the
+//! network (`orchestrator::Peer`). Read next: `stack/ground.rs` (what services stand on), `stack/front.rs` (how they are served).
 
 mod front;
 mod ground;

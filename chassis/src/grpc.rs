@@ -1,7 +1,8 @@
 //! A gRPC server as every process of Amends has it, and the two ways to call one.
 //!
 //! Reflection (v1 and v1alpha), health, size and stream limits, draining. A callee is either a [`Channel`] to another
-//! process or the [`Routes`] of a service in this one; callers see no difference ([`Callee`]). A trace goes along in the
+//! process or the [`Routes`] of a service in this one; callers see no difference ([`Callee`]). Steps within one process
+//! need neither: their handlers are called (`orchestrator`'s `Peer`). A trace goes along in the
 //! metadata, and every call that is served is a span of it (`traced`).
 
 mod traced;

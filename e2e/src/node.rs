@@ -158,20 +158,7 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
                 },
             )
         }
-        Kind::Payment => {
-            let simulator_pool = pool(ground, &payment_svc::SIMULATOR_SCHEMA, &stop).await;
-            let pool = pool(ground, &payment_svc::SCHEMA, &stop).await;
-            let pools = vec![pool.clone(), simulator_pool.clone()];
-            let wiring =
-                payment_svc::Wiring { pool, simulator_pool, keys: keyring(), bus, stop: stop.clone() };
-            let service = payment_svc::Service::start(ground.settings.payment.clone(), wiring);
-            service.subscribe().await.unwrap();
-            Served::of(|routes| service.register(routes), payment_svc::Service::NAMES, pools).joins(
-                move |callees| {
-                    callees.payment = Peer::Local(service.steps());
-                },
-            )
-        }
+        Kind::Payment => payment(ground, bus, &stop).await,
         Kind::Ledger => {
             let pool = pool(ground, &ledger_svc::SCHEMA, &stop).await;
             let pools = vec![pool.clone()];
@@ -194,6 +181,18 @@ pub(crate) async fn start(ground: &Ground, kind: Kind, address: Option<SocketAdd
         }
     };
     serve(served, bind(address).await, stop)
+}
+
+async fn payment(ground: &Ground, bus: Arc<dyn Bus>, stop: &Stop) -> Served {
+    let simulator_pool = pool(ground, &payment_svc::SIMULATOR_SCHEMA, stop).await;
+    let pool = pool(ground, &payment_svc::SCHEMA, stop).await;
+    let pools = vec![pool.clone(), simulator_pool.clone()];
+    let wiring = payment_svc::Wiring { pool, simulator_pool, keys: keyring(), bus, stop: stop.clone() };
+    let service = payment_svc::Service::start(ground.settings.payment.clone(), wiring);
+    service.subscribe().await.unwrap();
+    Served::of(|routes| service.register(routes), payment_svc::Service::NAMES, pools).joins(move |callees| {
+        callees.payment = Peer::Local(service.steps());
+    })
 }
 
 fn cache() -> Arc<LocalCache> {

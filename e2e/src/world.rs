@@ -149,6 +149,8 @@ impl Builder {
     }
 
     pub async fn start(self) -> World {
+        let is_wired = self.meddling.is_some() || self.injector.is_some();
+        assert!(!(self.embedded && is_wired), "who meddles with calls needs a wire");
         let database = TestDatabase::create(&amends::provision::schemas()).await;
         let amqp = (self.bus == BusKind::Amqp).then(|| format!("e2e-{}.", Uuid::now_v7().simple()));
         let mut orchestrator_url = database.url(&orchestrator::SCHEMA);
@@ -248,6 +250,7 @@ impl World {
         };
         if self.embedded {
             self.nodes.values().for_each(|node| (node.join)(&mut callees));
+            assert!(callees.are_local(), "somebody is still called over the wire");
         }
         callees
     }
@@ -295,6 +298,7 @@ impl World {
 
     /// Stops a participant: nobody listens on its port.
     pub async fn take_down(&mut self, kind: Kind) {
+        assert!(!self.embedded, "whoever shares a process with its orchestrator is not stopped alone");
         let node = self.nodes.remove(&kind).expect("it runs");
         node.stop().await;
     }

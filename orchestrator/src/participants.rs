@@ -373,7 +373,8 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Sends one slice. grpc-timeout is that of the latest item; each item carries its own.
+    /// Sends one slice. The exchange has the time of the latest item (in another process as its grpc-timeout); each item
+    /// carries its own.
     async fn run(mut self, slice: Vec<Dispatch>, mut permit: Permit) {
         let time = slice.iter().map(|d| d.time).max().unwrap_or_default();
         metrics::slice(slice.len());
@@ -444,3 +445,6 @@ impl Exchange {
         one.end(outcome, &self.told);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! A participant as its own process calls it: the handlers that serve the wire, without the wire.
 //!
-//! A slice is handed over as it is and answered as it is; nothing is encoded, and what a handler does is the same.
+//! A slice is handed over as it is and answered as it is: no request and no reply is encoded, and what a handler does is the same.
 
 use std::sync::Arc;
 

@@ -61,7 +61,7 @@ impl Command for AskForPrices {
     async fn run(&self, carts: &[Cart]) -> Result<Vec<Outcome>, Trouble> {
         let mut request =
             Request::new(QuoteRequest { items: carts.iter().map(|cart| cart.item.clone()).collect() });
-        // The callee is told, and may hang all the same.
+        // One in another process is told, and may hang all the same.
         let answer = tokio::time::timeout(EXCHANGE, async {
             match &self.catalog {
                 Peer::Remote(callee) => {

@@ -1,9 +1,9 @@
 //! The generated clients and handlers, one arm per step: a slice goes out, its stream of answers comes back.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use chassis::grpc::{MAX_SLICE_MESSAGE, TRACED_BY_ITEM};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use proto::{
     inventory::v1 as inventory,
     ledger::v1 as ledger,
@@ -56,7 +56,9 @@ macro_rules! send {
                 request.metadata_mut().insert(TRACED_BY_ITEM, MetadataValue::from_static("1"));
                 read(client.$method(request).await?.into_inner(), $each).await
             }
-            Peer::Local(steps) => read(steps.$method(request).await?.into_inner(), $each).await,
+            Peer::Local(steps) => {
+                apart(async { read(steps.$method(request).await?.into_inner(), $each).await }).await
+            }
         }
     }};
 }
@@ -98,6 +100,15 @@ impl Client {
                 send!(LedgerStepsClient, c, post, ledger::PostRequest, Post, calls, time, each)
             }
         }
+    }
+}
+
+/// An exchange with handlers of this process ends as if a wire lay between: a panic is an error of its own, and an error does not
+/// say where it came from (a connection that a handler could not make is no call that was not sent).
+async fn apart(exchange: impl Future<Output = Result<(), Status>>) -> Result<(), Status> {
+    match AssertUnwindSafe(exchange).catch_unwind().await {
+        Ok(done) => done.map_err(|status| Status::new(status.code(), status.message())),
+        Err(_) => Err(Status::internal("the participant panicked")),
     }
 }
 

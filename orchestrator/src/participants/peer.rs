@@ -18,6 +18,12 @@ impl<L> From<Callee> for Peer<L> {
     }
 }
 
+impl<L> Peer<L> {
+    const fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+}
+
 /// Who performs the steps.
 #[derive(Clone)]
 pub struct Callees {
@@ -33,4 +39,13 @@ pub struct Callees {
     pub payment: Peer<local::PaymentSteps>,
     /// ledger-svc.
     pub ledger: Peer<local::LedgerSteps>,
+}
+
+impl Callees {
+    /// Whether all are in this process.
+    #[must_use]
+    pub const fn are_local(&self) -> bool {
+        let steps = self.order.is_local() && self.inventory.is_local() && self.risk.is_local();
+        steps && self.payment.is_local() && self.ledger.is_local() && self.catalog.is_local()
+    }
 }
