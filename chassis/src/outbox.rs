@@ -65,14 +65,15 @@ impl Outbox {
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::timestamptz[])"
             ),
             // Ids follow time, near enough for whom to serve first. `not_before` doubles as the claim: a relay that dies with
-            // rows in hand leaves them to the next sweep. An array is made once: joined, what is due would be looked for
+            // rows in hand leaves them to the next sweep. What nobody claimed yet is its writer's for a moment, by the writer's
+            // clock: a time that lies far ahead is a clock that was wrong, and nobody waits until it is right. An array is made once: joined, what is due would be looked for
             // again for every row there is, by a plan made while there was none, which is how an outbox mostly is.
             claim: format!(
                 "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
                  where o.outbox_id = any (array( \
                        select outbox_id from {schema}.outbox where dead_time is null \
-                       and ($2::boolean or (create_time < now() - make_interval(secs => $1) \
-                         and (not_before is null or not_before < now()))) \
+                       and ($2::boolean or not_before < now() or (not_before is null and create_time not between \
+                         now() - make_interval(secs => $1) and now() + make_interval(secs => $1))) \
                        order by outbox_id limit 500 for update skip locked)) \
                  returning o.outbox_id, o.exchange, o.routing_key, o.kind, o.body, o.headers, o.create_time, o.attempt"
             ),

@@ -34,6 +34,7 @@ mod slices;
 mod stack;
 mod statements;
 mod strangers;
+mod sweep;
 mod telemetry;
 mod verbs;
 mod versions;
