@@ -65,9 +65,9 @@ impl Outbox {
                  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::timestamptz[])"
             ),
             // Ids follow time, near enough for whom to serve first. `not_before` doubles as the claim: a relay that dies with
-            // rows in hand leaves them to the next sweep. What nobody claimed yet is its writer's for a moment, by the writer's
-            // clock: a time that lies far ahead is a clock that was wrong, and nobody waits until it is right. An array is made once: joined, what is due would be looked for
-            // again for every row there is, by a plan made while there was none, which is how an outbox mostly is.
+            // rows in hand leaves them to the next sweep. What nobody claimed is its writer's for a moment; a time far ahead is
+            // a clock that was wrong. An array is made once: joined, what is due would be looked for again for every row there
+            // is, by a plan made while there was none, which is how an outbox mostly is.
             claim: format!(
                 "update {schema}.outbox o set not_before = now() + interval '30 seconds' \
                  where o.outbox_id = any (array( \
