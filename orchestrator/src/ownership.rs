@@ -190,17 +190,38 @@ impl Keeper {
         rows: &[ShardRow],
         kept: &mut Kept,
     ) -> sqlx::Result<()> {
-        for row in rows {
-            let reached_before = !kept.reached_for.insert(row.shard);
-            let Some(epoch) = shard::acquire(first, second, row, self.me).await? else { continue };
-            let own = row.owner == Some(self.me) && reached_before;
-            let died = !own && (row.owner.is_some() || !row.released);
-            tracing::info!(shard = row.shard, epoch, died, "shard acquired");
-            kept.mine.insert(row.shard, epoch);
-            let _ = self.driver.send(Input::Gained(vec![(row.shard, epoch, died)]));
-            self.owned.set(&kept.mine);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let reached_before = kept.reached_for.clone();
+        kept.reached_for.extend(rows.iter().map(|row| row.shard));
+        let died = |row: &ShardRow| {
+            let own = row.owner == Some(self.me) && reached_before.contains(&row.shard);
+            !own && (row.owner.is_some() || !row.released)
+        };
+        let free: BTreeMap<i16, i64> = shard::acquire_free(first, rows, self.me).await?.into_iter().collect();
+        let gained = rows.iter().filter_map(|row| Some((row.shard, *free.get(&row.shard)?, died(row))));
+        self.gained(gained.collect(), &mut kept.mine);
+        // Locked by a commit under way or by somebody who hangs, or another's by now.
+        for row in rows.iter().filter(|row| !free.contains_key(&row.shard)) {
+            if let Some(epoch) = shard::acquire(first, second, row, self.me).await? {
+                self.gained(vec![(row.shard, epoch, died(row))], &mut kept.mine);
+            }
         }
         Ok(())
+    }
+
+    /// Shard, epoch, and whether its last owner died.
+    fn gained(&self, gained: Vec<(i16, i64, bool)>, mine: &mut BTreeMap<i16, i64>) {
+        if gained.is_empty() {
+            return;
+        }
+        for (shard, epoch, died) in &gained {
+            tracing::info!(shard, epoch, died, "shard acquired");
+            mine.insert(*shard, *epoch);
+        }
+        let _ = self.driver.send(Input::Gained(gained));
+        self.owned.set(mine);
     }
 
     async fn hand_over(

@@ -14,7 +14,7 @@ use chassis::{
     crash,
     sql::{Checked, Statement},
 };
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -34,6 +34,20 @@ static INSTANCES: Statement<(), (Uuid, i64, String)> =
 static SHARDS: Statement<(), (i16, Option<Uuid>, bool, i64)> = Statement::new(
     "select h.shard_id, h.owner_id, h.released, f.epoch from orchestrator.shard h \
      join orchestrator.fence f on f.shard_id = h.shard_id order by h.shard_id",
+);
+
+// Whatever anybody keeps locked is passed over, so that it waits for nobody, and nobody for it in a circle.
+static RAISE_FREE: Statement<(Vec<i16>, Vec<i64>, Uuid), (i16, i64)> = Statement::new(
+    "with free as materialized ( \
+       select f.shard_id from unnest($1::smallint[], $2::bigint[]) as seen (shard_id, epoch) \
+       join orchestrator.fence f on f.shard_id = seen.shard_id and f.epoch = seen.epoch \
+       join orchestrator.shard h on h.shard_id = f.shard_id for update of f, h skip locked), \
+     raised as ( \
+       update orchestrator.fence f set epoch = f.epoch + 1 from free where f.shard_id = free.shard_id \
+       returning f.shard_id, f.epoch), \
+     owned as ( \
+       update orchestrator.shard h set owner_id = $3, released = false from raised where h.shard_id = raised.shard_id) \
+     select shard_id, epoch from raised order by shard_id",
 );
 
 static RAISE: Statement<(i16, i64), (i64,)> = Statement::new(
@@ -63,7 +77,20 @@ static HOLDERS: Statement<(i32,), (i32,)> = Statement::new("select distinct unne
 static TERMINATE: Statement<(i32,), (bool,)> = Statement::new("select pg_terminate_backend($1)");
 
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&RENEW, &INSTANCES, &SHARDS, &RAISE, &OWN, &RELEASE, &LEAVE, &BURY, &BACKEND, &HOLDERS, &TERMINATE]
+    vec![
+        &RENEW,
+        &INSTANCES,
+        &SHARDS,
+        &RAISE_FREE,
+        &RAISE,
+        &OWN,
+        &RELEASE,
+        &LEAVE,
+        &BURY,
+        &BACKEND,
+        &HOLDERS,
+        &TERMINATE,
+    ]
 }
 
 /// A shard as it was read.
@@ -152,7 +179,24 @@ pub async fn renew(
     })
 }
 
-/// Acquires a shard: raises its epoch. None when somebody else did. A session that keeps the fence row locked for longer
+/// Acquires those of these shards that nobody has acquired since they were read and that nobody keeps locked, all by one
+/// commit: a take-over lasts as long for many as for one. What they are now at; [`acquire`] is for the others.
+///
+/// # Errors
+/// What the database said.
+pub async fn acquire_free(
+    connection: &mut PgConnection,
+    rows: &[ShardRow],
+    me: Uuid,
+) -> sqlx::Result<Vec<(i16, i64)>> {
+    let (shards, epochs) = rows.iter().map(|row| (row.shard, row.epoch)).unzip();
+    let mut transaction = connection.begin().await?;
+    let raised = RAISE_FREE.all(&mut transaction, (shards, epochs, me)).await?;
+    settle(transaction).await?;
+    Ok(raised)
+}
+
+/// Acquires a shard that may be locked: raises its epoch. None when somebody else did. A session that keeps the fence row locked for longer
 /// than half a second is terminated through `second`.
 ///
 /// # Errors
@@ -187,11 +231,16 @@ async fn raise(connection: &mut PgConnection, row: &ShardRow, me: Uuid) -> sqlx:
     if raised.is_some() {
         OWN.run(&mut transaction, (row.shard, me)).await?;
     }
-    // By hand, and not by `database::commit`: no bound stands around a lease's connection (see `ownership.rs`).
+    settle(transaction).await?;
+    Ok(raised.map(|(epoch,)| epoch))
+}
+
+/// By hand, and not by `database::commit`: no bound stands around a lease's connection (see `ownership.rs`).
+async fn settle(transaction: Transaction<'_, Postgres>) -> sqlx::Result<()> {
     crash::tick("before commit", "shard");
     transaction.commit().await?;
     crash::tick("after commit", "shard");
-    Ok(raised.map(|(epoch,)| epoch))
+    Ok(())
 }
 
 async fn terminate_holders(connection: &mut PgConnection, waiting: i32) -> sqlx::Result<()> {

@@ -177,6 +177,65 @@ async fn only_one_of_two_takes_a_shard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_free_is_taken_at_once_and_what_somebody_keeps_locked_waits_alone() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let (mut a, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+    let (other, me) = (Uuid::now_v7(), Uuid::now_v7());
+    let rows: Vec<_> = (0..16).map(|shard| free(shard, 0)).collect();
+    assert_eq!(shard::acquire(&mut a, &mut second, &rows[5], other).await.unwrap(), Some(1));
+    // A commit under way keeps one, and somebody who hands over another.
+    let (mut commit, mut handing) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+    let (mut commit, mut handing) = (commit.begin().await.unwrap(), handing.begin().await.unwrap());
+    for (keeper, hold) in [
+        (&mut commit, "select 1 from orchestrator.fence where shard_id = 3 for share"),
+        (&mut handing, "select 1 from orchestrator.shard where shard_id = 9 for update"),
+    ] {
+        keeper.execute(sqlx::raw_sql(hold)).await.unwrap();
+    }
+    let taken = shard::acquire_free(&mut a, &rows, me).await.unwrap();
+    let expected: Vec<(i16, i64)> =
+        (0..16).filter(|shard| ![3, 5, 9].contains(shard)).map(|shard| (shard, 1)).collect();
+    assert_eq!(taken, expected);
+    assert_eq!(shard::acquire_free(&mut a, &rows, other).await.unwrap(), [], "nobody takes them again");
+    handing.rollback().await.unwrap();
+    assert_eq!(shard::acquire_free(&mut a, &rows, me).await.unwrap(), [(9, 1)]);
+    // Whoever hangs is thrown out.
+    assert_eq!(shard::acquire(&mut a, &mut second, &rows[3], me).await.unwrap(), Some(1));
+    assert!(commit.rollback().await.is_err(), "the session that hung was terminated");
+    let owned: Vec<(i16, Option<Uuid>, bool, i64)> = sqlx::query_as(
+        "select h.shard_id, h.owner_id, h.released, f.epoch from orchestrator.shard h \
+         join orchestrator.fence f using (shard_id) order by h.shard_id",
+    )
+    .fetch_all(&mut a)
+    .await
+    .unwrap();
+    let expected: Vec<_> =
+        (0..16).map(|shard| (shard, Some(if shard == 5 { other } else { me }), false, 1)).collect();
+    assert_eq!(owned, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_four_that_reach_for_all_shards_at_once_each_shard_has_one() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let rows: Vec<_> = (0..16).map(|shard| free(shard, 0)).collect();
+    let mut tries = Vec::new();
+    for _ in 0..4 {
+        let mut connection = as_orchestrator(&database).await;
+        let rows = rows.clone();
+        tries.push(tokio::spawn(async move {
+            shard::acquire_free(&mut connection, &rows, Uuid::now_v7()).await.unwrap()
+        }));
+    }
+    let mut taken = Vec::new();
+    for one in tries {
+        taken.extend(one.await.unwrap());
+    }
+    taken.sort_unstable();
+    let expected: Vec<(i16, i64)> = (0..16).map(|shard| (shard, 1)).collect();
+    assert_eq!(taken, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_door_works_at_every_orchestrator_and_leaving_moves_the_sagas() {
     use proto::order::v1::{CancelOrderRequest, GetOrderRequest, OrderStatus, orders_client::OrdersClient};
     let mut world = Builder::new(BusKind::Local).orchestrators(2).start().await;

@@ -4,7 +4,7 @@
 //! Looks are deeds that are planned whether there is work or not; what follows from a look is work.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -131,8 +131,7 @@ fn looked(w: &mut World, process: ProcessId, me: Uuid, look: Look) {
     let gone = watch.gone(&look, lease);
     o.kept.listed = listed;
     sweep_if_absent(w, process);
-    let rows = VecDeque::from(plan.take);
-    take(w, process, rows, move |w| {
+    take(w, process, plan.take, move |w| {
         let bury = move |w: &mut World| {
             if !gone.is_empty() {
                 w.transact_as(
@@ -178,53 +177,57 @@ fn drop_lost(w: &mut World, process: ProcessId, look: &Look) {
     feed(w, process, Feed::Input(Input::Lost(lost)));
 }
 
-fn take(
-    w: &mut World,
-    process: ProcessId,
-    mut rows: VecDeque<ShardRow>,
-    then: impl FnOnce(&mut World) + 'static,
-) {
-    let Some(row) = rows.pop_front() else { return then(w) };
+/// All by one commit. Nothing is ever found locked here: what did not come so is another's by now.
+fn take(w: &mut World, process: ProcessId, rows: Vec<ShardRow>, then: impl FnOnce(&mut World) + 'static) {
+    if rows.is_empty() {
+        return then(w);
+    }
     let Some(o) = w.orchestrators.get_mut(&process) else { return };
-    let reached_before = !o.kept.reached_for.insert(row.shard);
     let me = o.me;
-    let raised = row.clone();
+    let reached_before = o.kept.reached_for.clone();
+    o.kept.reached_for.extend(rows.iter().map(|row| row.shard));
     let keeps = w.has(Bug::NoEpoch);
     w.transact_as(
         process,
         true,
         move |w| {
-            let epoch = w.tables.raise(&raised, me, keeps);
-            if let Some(epoch) = epoch {
-                w.judge.acquired(process, raised.shard, epoch);
-            }
-            epoch
-        },
-        move |w, epoch| match epoch {
-            Ok(Some(epoch)) => {
-                let own = row.owner == Some(me) && reached_before;
+            let mut gained = Vec::new();
+            for row in rows {
+                let Some(epoch) = w.tables.raise(&row, me, keeps) else { continue };
+                w.judge.acquired(process, row.shard, epoch);
+                let own = row.owner == Some(me) && reached_before.contains(&row.shard);
                 let died = !own && (row.owner.is_some() || !row.released);
-                gained(w, process, row.shard, epoch, died);
-                take(w, process, rows, then);
+                gained.push((row.shard, epoch, died));
             }
-            Ok(None) => take(w, process, rows, then),
+            gained
+        },
+        move |w, taken| match taken {
+            Ok(taken) => {
+                gained(w, process, taken);
+                then(w);
+            }
             // What it came to is read in the next round.
             Err(_) => next_look(w, process),
         },
     );
 }
 
-fn gained(w: &mut World, process: ProcessId, shard: i16, epoch: i64, died: bool) {
-    if died {
-        w.mark(Mark::TakenOver);
+fn gained(w: &mut World, process: ProcessId, gained: Vec<(i16, i64, bool)>) {
+    if gained.is_empty() {
+        return;
     }
-    w.tell(Some(process), || {
-        format!("has shard {shard} at epoch {epoch}{}", if died { ", from the dead" } else { "" })
-    });
-    if let Some(o) = w.orchestrators.get_mut(&process) {
-        o.kept.mine.insert(shard, epoch);
+    for &(shard, epoch, died) in &gained {
+        if died {
+            w.mark(Mark::TakenOver);
+        }
+        w.tell(Some(process), || {
+            format!("has shard {shard} at epoch {epoch}{}", if died { ", from the dead" } else { "" })
+        });
+        if let Some(o) = w.orchestrators.get_mut(&process) {
+            o.kept.mine.insert(shard, epoch);
+        }
     }
-    feed(w, process, Feed::Input(Input::Gained(vec![(shard, epoch, died)])));
+    feed(w, process, Feed::Input(Input::Gained(gained)));
     let delay = w.luck.between(0, 100);
     plan_sweep(w, process, delay);
     plan_listening(w, process);
