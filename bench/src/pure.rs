@@ -27,16 +27,13 @@ use tonic::metadata::MetadataMap;
 use types::{Currency, SagaId, Sku};
 use uuid::Uuid;
 
-/// How often each is done in a run: the first time costs what later times do not.
-pub const TIMES: u64 = 100;
-
 /// A journal as it was stored: two lines of goods, happy to its end.
 const JOURNAL: &str = include_str!("../../orchestrator/golden/order-2/plain.jsonl");
 
 /// The one function within which instructions are counted.
 #[inline(never)]
-pub fn measured(work: &mut dyn FnMut()) {
-    for _ in 0..TIMES {
+pub fn measured(times: u64, work: &mut dyn FnMut()) {
+    for _ in 0..times {
         work();
     }
 }
@@ -276,7 +273,7 @@ mod tests {
         let committed: Vec<&str> = include_str!("../instructions.txt")
             .lines()
             .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.trim_start().split_once("  ").map(|(_, name)| name))
+            .filter_map(|line| line.rsplit_once("  ").map(|(_, name)| name))
             .collect();
         assert_eq!(names, committed, "`cargo xtask instructions --write` writes them anew");
     }

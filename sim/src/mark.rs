@@ -35,6 +35,7 @@ marks! {
     CommitLanded = "a commit's answer is lost, and it landed",
     CommitGone = "a commit's answer is lost, and it did not land",
     CommitOfTheDead = "a commit lands after its process died",
+    ShardLocked = "a shard that is reached for is locked",
     DiskAway = "a database cannot be had",
     DiskRestart = "a database restarts",
     DiskOutage = "a database is away for a while",

@@ -51,6 +51,8 @@ pub struct Weather {
     pub away: u32,
     /// A process dies while it waits for its commit: before it, in it, or just after.
     pub dies_at_commit: u32,
+    /// A shard that is reached for with others is locked by somebody.
+    pub locked: u32,
 
     /// A message comes twice.
     pub message_twice: u32,
@@ -141,6 +143,7 @@ impl Weather {
             commit_lost: rate(luck),
             away: rate(luck) / 2,
             dies_at_commit: luck.pick(&[0, 0, 3, 10]),
+            locked: hard_rate(luck),
             message_twice: rate(luck),
             message_held: rate(luck),
             ladder: luck.pick(&[1, 50, 200]),
@@ -188,6 +191,7 @@ impl Weather {
             &mut self.commit_lost,
             &mut self.away,
             &mut self.dies_at_commit,
+            &mut self.locked,
             &mut self.message_twice,
             &mut self.message_held,
             &mut self.handler_fails,

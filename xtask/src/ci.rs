@@ -4,13 +4,14 @@
 //! file. Read next: `test.rs`; the rules of `tidy` are in `tests/tidy/`.
 #![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::cargo;
-use crate::instructions;
+use crate::child;
+use crate::instructions::{self, Build};
 use crate::rig;
 use crate::stop::Stop;
 use crate::test;
@@ -19,8 +20,10 @@ const TIDY: &[&str] = &["test", "-p", "xtask", "--test", "tidy"];
 const FORMAT: &[&str] = &["fmt", "--all", "--check"];
 const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
-/// The simulator needs no services. Every crash point in orders of every kind is what `crash` does when nothing is said.
-const SIM: &[&str] = &["run", "-p", "sim", "--", "--seeds", "500"];
+/// With the features that the tests have been built with, so that nothing is compiled again.
+const SIM: &[&str] = &["build", "--workspace", "--tests", "--bin", "sim"];
+const SEEDS: &[&str] = &["--seeds", "500"];
+/// Every crash point in orders of every kind is what `crash` does when nothing is said.
 const CRASH: &[&str] = &[];
 const SOAK: &[&str] = &["--minutes", "2"];
 
@@ -50,9 +53,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     phases.push(phase("test", &stop, || Ok(test::run_with(&arguments, &stop)? == ExitCode::SUCCESS))?);
 
     // The same commands that a person gives, in a short form and with nothing else running.
-    phases.push(phase("sim", &stop, || Ok(cargo::run(cargo::command(SIM), &stop)?.success()))?);
+    phases.push(phase("sim", &stop, || {
+        // It needs no services.
+        Ok(cargo::run(cargo::command(SIM), &stop)?.success() && simulate(&stop)?)
+    })?);
     phases.push(phase("instructions", &stop, || {
-        Ok(instructions::run_with(false, &stop)? == ExitCode::SUCCESS)
+        Ok(instructions::run_with(Build::Dev, false, &stop)? == ExitCode::SUCCESS)
     })?);
     for (name, arguments) in [("crash", CRASH), ("soak", SOAK)] {
         let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
@@ -64,6 +70,12 @@ pub(crate) fn run() -> Result<ExitCode> {
         eprintln!("{name:<12} {}  {:>5} s", if *passed { "ok    " } else { "FAILED" }, time.as_secs());
     }
     Ok(if phases.iter().all(|phase| phase.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn simulate(stop: &Stop) -> Result<bool> {
+    let mut sim = Command::new(cargo::built("debug", "sim")?);
+    sim.args(SEEDS);
+    Ok(child::run(sim, stop, Duration::from_secs(1))?.success())
 }
 
 fn phase(name: &'static str, stop: &Stop, work: impl FnOnce() -> Result<bool>) -> Result<Phase> {

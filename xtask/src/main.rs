@@ -53,7 +53,7 @@ Commands:
                   (stack, soak and crash take `--release`: built as people run it, for long runs)
   test [-- args]  private Postgres, RabbitMQ and Redis, then `cargo test` with these arguments
   fuzz [TARGET …] libFuzzer at the decoders of every door, from the committed corpus (--help: its options)
-  instructions    instructions of the pure part of an order, counted by valgrind, against the committed figures (--write)
+  instructions    instructions of the pure part of an order, counted by valgrind, against the committed figures (--dev, --write)
   compose-test    docker-compose.yml in containers: up, used from outside, judged, torn down (-- --help: its options)
   services        the same three services, until Ctrl-C; their `export` lines go to standard output
   tidy [-- args]  the rules of the house that a test can see: crate arrows, purity, where SQL may be, sizes, …

@@ -4,7 +4,7 @@
 //! Looks are deeds that are planned whether there is work or not; what follows from a look is work.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -177,37 +177,59 @@ fn drop_lost(w: &mut World, process: ProcessId, look: &Look) {
     feed(w, process, Feed::Input(Input::Lost(lost)));
 }
 
-/// All by one commit. Nothing is ever found locked here: what did not come so is another's by now.
+/// A shard that is reached for, and whether its last owner died.
+type Reach = (ShardRow, bool);
+
 fn take(w: &mut World, process: ProcessId, rows: Vec<ShardRow>, then: impl FnOnce(&mut World) + 'static) {
     if rows.is_empty() {
         return then(w);
     }
     let Some(o) = w.orchestrators.get_mut(&process) else { return };
-    let me = o.me;
     let reached_before = o.kept.reached_for.clone();
     o.kept.reached_for.extend(rows.iter().map(|row| row.shard));
+    let died = |row: &ShardRow| {
+        let own = row.owner == Some(o.me) && reached_before.contains(&row.shard);
+        !own && (row.owner.is_some() || !row.released)
+    };
+    let died: Vec<bool> = rows.iter().map(died).collect();
+    raise(w, process, rows.into_iter().zip(died).collect(), VecDeque::new(), then);
+}
+
+/// These by one commit, and whatever somebody keeps locked each by one of its own.
+fn raise(
+    w: &mut World,
+    process: ProcessId,
+    reach: Vec<Reach>,
+    mut alone: VecDeque<Reach>,
+    then: impl FnOnce(&mut World) + 'static,
+) {
+    let Some(me) = w.orchestrators.get(&process).map(|o| o.me) else { return };
     let keeps = w.has(Bug::NoEpoch);
     w.transact_as(
         process,
         true,
         move |w| {
-            let mut gained = Vec::new();
-            for row in rows {
-                let Some(epoch) = w.tables.raise(&row, me, keeps) else { continue };
-                w.judge.acquired(process, row.shard, epoch);
-                let own = row.owner == Some(me) && reached_before.contains(&row.shard);
-                let died = !own && (row.owner.is_some() || !row.released);
-                gained.push((row.shard, epoch, died));
+            let (is_alone, mut gained, mut left) = (reach.len() == 1, Vec::new(), Vec::new());
+            for (row, died) in reach {
+                if !is_alone && w.luck.chance(w.weather.locked) {
+                    w.mark(Mark::ShardLocked);
+                    left.push((row, died));
+                } else if let Some(epoch) = w.tables.raise(&row, me, keeps) {
+                    w.judge.acquired(process, row.shard, epoch);
+                    gained.push((row.shard, epoch, died));
+                }
             }
-            gained
+            (gained, left)
         },
-        move |w, taken| match taken {
-            Ok(taken) => {
-                gained(w, process, taken);
-                then(w);
-            }
+        move |w, done| {
             // What it came to is read in the next round.
-            Err(_) => next_look(w, process),
+            let Ok((taken, left)) = done else { return next_look(w, process) };
+            gained(w, process, taken);
+            alone.extend(left);
+            match alone.pop_front() {
+                Some(next) => raise(w, process, vec![next], alone, then),
+                None => then(w),
+            }
         },
     );
 }
