@@ -129,7 +129,7 @@ pub fn run(
 }
 
 /// Fewer seeds than this need not show everything.
-const WHOLE: u64 = 300;
+const WHOLE: u64 = 2_000;
 
 impl Campaign {
     /// What should have occurred and did not; nothing is missed in a campaign that is too short to tell.

@@ -10,17 +10,17 @@ use crate::bug::Bug;
     name = "cargo xtask sim",
     after_help = "\
 Examples:
-  cargo xtask sim --seeds 500                      as CI runs it
+  cargo xtask sim --seeds 2000                     as CI runs it
   cargo xtask sim --release --seeds 1000000 --report sim.json
   cargo xtask sim --seed 4711 --trace              one run, step by step
   cargo xtask sim --seeds 2000 --bug no-fence      it must fail: a bug was put in
 
 Exit: 0 all is well; 1 an invariant was violated, the seed is printed; 2 a fault or a state never occurred, the campaign
-is void (only judged from 300 seeds on)."
+is void (only judged from 2000 seeds on)."
 )]
 pub struct Options {
     /// How many seeds to run
-    #[arg(long, default_value_t = 500, conflicts_with = "seed")]
+    #[arg(long, default_value_t = 2000, conflicts_with = "seed")]
     pub seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 1, conflicts_with = "seed")]

@@ -22,7 +22,7 @@ const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", 
 
 /// With the features that the tests have been built with, so that nothing is compiled again.
 const SIM: &[&str] = &["build", "--workspace", "--tests", "--bin", "sim"];
-const SEEDS: &[&str] = &["--seeds", "500"];
+const SEEDS: &[&str] = &["--seeds", "2000"];
 /// Every crash point in orders of every kind is what `crash` does when nothing is said.
 const CRASH: &[&str] = &[];
 const SOAK: &[&str] = &["--minutes", "2"];

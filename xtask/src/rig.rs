@@ -51,8 +51,8 @@ pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Resu
     supervise(rig, Some(&services), stop)
 }
 
-/// As `test` builds them, so that nothing is compiled twice.
-const BUILD: &[&str] = &["build", "-p", "amends", "-p", "e2e", "--tests", "--bin", "amends", "--bin", "rig"];
+/// As `test` builds everything, so that after it nothing is compiled twice.
+const BUILD: &[&str] = &["build", "--workspace", "--tests", "--bin", "amends", "--bin", "rig"];
 /// As people run them: for long runs, which are worth the wait for the compiler.
 const BUILD_RELEASE: &[&str] =
     &["build", "--release", "-p", "amends", "-p", "e2e", "--bin", "amends", "--bin", "rig"];
