@@ -44,7 +44,7 @@ fn every_bug_that_is_put_in_is_found() {
     assert!(unseen.is_empty(), "{unseen:#?}");
 }
 
-/// Where to begin: one that is as rare as one seed in ten thousand is looked for where it was found.
+/// Where to begin: one that is as rare as one seed in ten thousand is looked for near where it was found.
 const fn first_seed(bug: Bug) -> u64 {
     match bug {
         Bug::LoadWithoutFence => 20_000,
