@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 
 use crate::{
     ordeal,
+    plan::ensure_answered,
     store::{self, ordeal as look},
 };
 
@@ -57,10 +58,11 @@ pub async fn measure(
     flags: &[String],
     say: impl Fn(&str),
 ) -> anyhow::Result<Growth> {
+    ensure!((1..=100_000_000).contains(&orders), "--orders: 1 to 100000000");
     let (subject, doors, mut connection) = ordeal::begin(program, flags).await?;
     let run = async |load: Load| -> anyhow::Result<Measured> {
         let measured = load::put(Arc::clone(&doors), load, ()).await;
-        ensure!(measured.wrong == 0, "the run is void: {}", measured.first_wrong.clone().unwrap_or_default());
+        ensure_answered(&measured)?;
         Ok(measured)
     };
     // So that plans are not those of empty tables, as in every other run.

@@ -1,10 +1,17 @@
 //! `cargo run --release -p bench -- …`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
 
+mod flags;
+
 use std::{path::PathBuf, process::ExitCode};
 
-use bench::{growth, ordeal, page, plan, subject, table};
-use clap::{Args, Parser, Subcommand};
+use bench::{
+    compare, growth, ordeal, page, plan,
+    report::{Figures, Report},
+    table::Table,
+};
+use clap::{Parser, Subcommand};
+use flags::{Compare, One, Place, What, checked};
 
 /// How fast Amends is, beside code that has no orchestrator.
 #[derive(Debug, Parser)]
@@ -19,7 +26,9 @@ use clap::{Args, Parser, Subcommand};
   cargo run --release -p bench -- embedded --flame target/flame.svg
   cargo run --release -p bench -- outage --orders 20000
   cargo xtask stack -- --release --measured --no-demo        and, in another terminal:
-  . .amends/stack.env; cargo run --release -p bench -- there"
+  . .amends/stack.env; cargo run --release -p bench -- there
+
+Exit codes: 0 measured, 1 void or not to be measured, 2 wrongly used."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -28,20 +37,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Every goal: Amends and the baseline in turn, and then one load after the other; some five minutes
-    Compare {
-        #[command(flatten)]
-        one: One,
-        /// How often each
-        #[arg(long, default_value_t = 3, value_name = "N")]
-        times: usize,
-        /// Orders of the baseline in flight, where it is at its best
-        #[arg(long, default_value_t = 64, value_name = "N")]
-        baseline_in_flight: usize,
-        /// Where a page with the table and its plots goes (HTML)
-        #[arg(long, value_name = "FILE")]
-        page: Option<PathBuf>,
-    },
+    /// Every goal: Amends and the baseline in turn, under one load after the other; some fifteen minutes, five with --quick
+    #[command(after_help = flags::OF_A_STACK)]
+    Compare(Compare),
     /// `amends up` alone
     Embedded {
         #[command(flatten)]
@@ -59,6 +57,9 @@ enum Command {
         /// How many wait
         #[arg(long, default_value_t = 100_000, value_name = "N")]
         orders: usize,
+        /// For how long it is away at least, in seconds
+        #[arg(long, default_value_t = 600.0, value_name = "S")]
+        away: f64,
         #[command(flatten)]
         what: What,
     },
@@ -109,60 +110,6 @@ enum Command {
     },
 }
 
-/// Where something serves already.
-#[derive(Debug, Args)]
-struct Place {
-    /// Orchestrators, separated by commas
-    #[arg(long, env = "AMENDS_SERVER", value_name = "URL", value_delimiter = ',')]
-    server: Vec<String>,
-    /// order-svc
-    #[arg(long, env = "AMENDS_ORDER_URL", value_name = "URL")]
-    order: String,
-    /// inventory-svc
-    #[arg(long, env = "AMENDS_INVENTORY_URL", value_name = "URL")]
-    inventory: String,
-    /// A database of its server
-    #[arg(long, env = "AMENDS_ORCHESTRATOR_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    postgres: String,
-}
-
-impl From<Place> for plan::There {
-    fn from(place: Place) -> Self {
-        let Place { server, order, inventory, postgres } = place;
-        Self { servers: server, services: (order, inventory), postgres }
-    }
-}
-
-#[derive(Debug, Args)]
-struct What {
-    /// The program [default: `amends` beside this one]
-    #[arg(long, value_name = "FILE")]
-    amends: Option<PathBuf>,
-    /// Where the figures go, as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Flags for `amends up`, behind `--`
-    #[arg(last = true)]
-    flags: Vec<String>,
-}
-
-impl What {
-    fn write(&self, figures: &impl serde::Serialize) -> anyhow::Result<()> {
-        if let Some(file) = &self.json {
-            std::fs::write(file, serde_json::to_string_pretty(figures)?)?;
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug, Args)]
-struct One {
-    #[command(flatten)]
-    load: load::Flags,
-    #[command(flatten)]
-    what: What,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Cli::parse()).await {
@@ -178,73 +125,71 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: its figures say nothing (cargo run --release -p bench)");
     }
+    let say = |line: &str| eprintln!("{line}");
     match cli.command {
-        Command::Compare { one, times, baseline_in_flight, page } => {
-            let (program, load) = (subject::program(one.what.amends.clone())?, one.load.load()?);
-            let plan =
-                table::Plan { program: &program, flags: &one.what.flags, times, load, baseline_in_flight };
-            let table = table::measure(plan, |line| eprintln!("{line}")).await?;
-            println!("{}", table.comparison.machine);
-            table.rows.iter().for_each(|row| println!("{row}"));
-            println!("the auditor found nothing after any run");
-            if let Some(page) = page {
-                std::fs::write(page, page::of(&table))?;
-            }
-            one.what.write(&table)
+        Command::Compare(flags) => {
+            let (what, page) = (flags.what.clone(), flags.page.clone());
+            page.as_deref().map_or(Ok(()), flags::ensure_writable)?;
+            let plan = flags.plan()?;
+            let flame = plan.flame.clone();
+            let report = what.report(compare::measure(plan, say).await?);
+            print(&report);
+            what.write(&report)?;
+            page.map_or(Ok(()), |file| flags::write(&file, &page::of(&report, flame.as_deref())))
         }
         Command::Embedded { one, statements, flame } => {
-            let program = subject::program(one.what.amends.clone())?;
-            let look = plan::Look { statements, flame: flame.as_deref() };
+            let program = one.what.program()?;
+            let look = plan::Look { statements, flame: flame.as_deref(), name: "embedded" };
             let figures = plan::embedded(&program, one.load.load()?, &one.what.flags, look).await?;
-            show(&figures);
-            one.what.write(&figures)
+            show(&one.what, figures)
         }
         Command::There { one, place } => {
-            let program = subject::program(one.what.amends.clone())?;
+            let program = one.what.program()?;
             anyhow::ensure!(one.what.flags.is_empty(), "it runs already: flags are for what is started here");
-            let figures = plan::there(&program, &place.into(), one.load.load()?).await?;
-            show(&figures);
-            one.what.write(&figures)
+            let figures = plan::there(&program, &place.there()?, one.load.load()?, "there").await?;
+            show(&one.what, figures)
         }
         Command::Growth { orders, one } => {
-            let program = subject::program(one.what.amends.clone())?;
-            let (load, flags) = (one.load.load()?, &one.what.flags);
-            let growth = growth::measure(&program, orders, load, flags, |line| eprintln!("{line}")).await?;
-            println!("{}", growth.line());
-            one.what.write(&growth)
+            let (program, load, flags) = (one.what.program()?, one.load.load()?, &one.what.flags);
+            let growth = growth::measure(&program, orders, load, flags, say).await?;
+            told(&one.what, growth.line(), growth)
         }
-        Command::Outage { orders, what } => {
-            let program = subject::program(what.amends.clone())?;
-            let outage = ordeal::outage(&program, orders, &what.flags, |line| eprintln!("{line}")).await?;
-            println!("{}", outage.line());
-            what.write(&outage)
+        Command::Outage { orders, away, what } => {
+            let (program, away) = (what.program()?, checked("--away", away, 0.0..=7200.0)?);
+            let outage = ordeal::outage(&program, orders, away, &what.flags, say).await?;
+            told(&what, outage.line(), outage)
         }
         Command::TakeOver { orders, what } => {
-            let program = subject::program(what.amends.clone())?;
-            let taken = ordeal::take_over(&program, orders, &what.flags, |line| eprintln!("{line}")).await?;
-            println!("{}", taken.line());
-            what.write(&taken)
+            let taken = ordeal::take_over(&what.program()?, orders, &what.flags, say).await?;
+            told(&what, taken.line(), taken)
         }
         Command::TakeOverThere { orders, still, pause, place, what } => {
-            let program = subject::program(what.amends.clone())?;
-            let taken = ordeal::take_over_there(&program, orders, &place.into(), (still, pause), |line| {
-                eprintln!("{line}")
-            })
-            .await?;
-            println!("{}", taken.line());
-            what.write(&taken)
+            let (program, there) = (what.program()?, place.there()?);
+            let taken = ordeal::take_over_there(&program, orders, &there, (still, pause), say).await?;
+            told(&what, taken.line(), taken)
         }
         Command::Baseline { one } => {
-            let figures =
-                plan::baseline(&subject::program(one.what.amends.clone())?, one.load.load()?).await?;
-            show(&figures);
-            one.what.write(&figures)
+            let figures = plan::baseline(&one.what.program()?, one.load.load()?).await?;
+            show(&one.what, figures)
         }
     }
 }
 
-fn show(figures: &bench::report::Figures) {
-    println!("{}\n{}", figures.server, figures.line());
+fn print(report: &Report<Table>) {
+    println!("{}", report.provenance.machine);
+    report.of.rows.iter().for_each(|row| println!("{row}"));
+    println!("the auditor found 0 violations after each of them");
+}
+
+/// A line for people, and the figures for the file.
+fn told(what: &What, line: String, figures: impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{line}; auditor: 0 violations");
+    what.write(&what.report(figures))
+}
+
+/// A run in full.
+fn show(what: &What, figures: Figures) -> anyhow::Result<()> {
+    println!("{}\n{}; auditor: 0 violations", figures.server, figures.line());
     for statement in &figures.statements {
         println!(
             "{:>7.1} µs  {:>6.3} calls  {:>6.0} B WAL  {}",
@@ -254,4 +199,5 @@ fn show(figures: &bench::report::Figures) {
     for read in &figures.reads {
         println!("{:>7.0} entries read of {} for each of {:.4} looks", read.entries, read.index, read.looks);
     }
+    what.write(&what.report(figures))
 }

@@ -6,9 +6,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::store::{self, Counters};
+use crate::{
+    exchanges,
+    store::{self, Counters},
+};
 
-/// Whose CPU is whose.
+/// Whose CPU is whose, and where it tells what it did.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pids {
     /// The subject's process; with the baseline there is none but ours.
@@ -16,6 +19,8 @@ pub(crate) struct Pids {
     /// The postmaster; its children count with it. Where it is not ours to see, whatever the machine does beside us is the
     /// subject's.
     pub(crate) postmaster: Option<u32>,
+    /// The subject's HTTP door, where its metrics are.
+    pub(crate) door: Option<String>,
 }
 
 /// Per order.
@@ -36,6 +41,10 @@ pub struct Cost {
     pub rows_deleted: f64,
     pub wal_bytes: f64,
     pub wal_records: f64,
+    /// Rows of outboxes, each of which becomes a message.
+    pub messages: f64,
+    /// CreateOrder, and slices of steps with their answers; only where the subject's metrics are.
+    pub exchanges: Option<f64>,
     /// Resident memory of the subject at the end of the run, MiB (not per order).
     pub subject_mib: f64,
 }
@@ -47,6 +56,7 @@ pub(crate) struct Reading {
     load_us: u64,
     subject_us: u64,
     postgres_us: u64,
+    exchanges: Option<u64>,
 }
 
 /// Looks.
@@ -67,10 +77,14 @@ impl Meter {
         let mut connection = PgConnection::connect(&self.url).await.context("the meter's connection")?;
         let counters = store::counters(&mut connection).await.context("Postgres' counters")?;
         connection.close().await?;
+        let exchanges = match &self.pids.door {
+            Some(door) => Some(exchanges::so_far(door).await?),
+            None => None,
+        };
         let load_us = cpu_us(std::process::id()).unwrap_or_default();
         let Some(postmaster) = self.pids.postmaster else {
             let subject_us = machine_us().unwrap_or_default().saturating_sub(load_us);
-            return Ok(Reading { counters, load_us, subject_us, postgres_us: 0 });
+            return Ok(Reading { counters, load_us, subject_us, postgres_us: 0, exchanges });
         };
         let tree = tree(postmaster)?;
         Ok(Reading {
@@ -79,6 +93,7 @@ impl Meter {
             subject_us: self.pids.subject.and_then(cpu_us).unwrap_or_default(),
             // A backend that ended is counted with its parent.
             postgres_us: tree.into_iter().filter_map(cpu_us).sum(),
+            exchanges,
         })
     }
 
@@ -98,6 +113,8 @@ impl Meter {
             rows_deleted: each(was.deleted, is.deleted),
             wal_bytes: each(was.wal_bytes, is.wal_bytes),
             wal_records: each(was.wal_records, is.wal_records),
+            messages: each(was.messages, is.messages),
+            exchanges: before.exchanges.zip(after.exchanges).map(|(was, is)| 1.0 + micros(was, is)),
             subject_mib: self.pids.subject.and_then(resident_mib).unwrap_or_default(),
         }
     }

@@ -17,7 +17,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     meter,
-    plan::{There, UNLIMITED},
+    plan::{There, UNLIMITED, ensure_answered},
     store::{ensure_durable, ordeal as store},
     subject::{self, Embedded},
 };
@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(15 * 60);
 pub struct Outage {
     /// That waited.
     pub orders: usize,
+    /// For which the ledger was away.
+    pub away_s: f64,
     /// Accepted, while it was away.
     pub created_per_second: f64,
     /// Resident memory of the process while all of them waited.
@@ -61,6 +63,7 @@ impl Outage {
     pub fn line(&self) -> String {
         let Self {
             orders,
+            away_s,
             created_per_second,
             waiting_mib,
             waiting_cores,
@@ -71,27 +74,31 @@ impl Outage {
             fresh_p99_ms,
         } = self;
         format!(
-            "{orders} waited: accepted at {created_per_second:.0}/s, {waiting_mib:.0} MiB and {waiting_cores:.2} of a core while \
+            "{orders} waited, the ledger was away for {away_s:.0} s: accepted at {created_per_second:.0}/s, {waiting_mib:.0} MiB and {waiting_cores:.2} of a core while \
              they waited, went on {went_on_s:.1} s after the return, caught up in {caught_up_s:.1} s \
              ({caught_up_per_second:.0}/s), fresh orders' p99 {fresh_p99_ms:.0} ms ({usual_p99_ms:.0} ms before)"
         )
     }
 }
 
-/// The ledger is away until so many orders wait for it, and comes back.
+/// The ledger is away until so many orders wait for it and this time has passed, and comes back. Fresh orders come from the
+/// moment on at which the first of those that waited goes on: what comes earlier waits for the breaker, as they do.
 ///
 /// # Errors
 /// When it cannot be run, or is void: a violation, an order that did not complete.
 pub async fn outage(
     program: &Path,
     orders: usize,
+    away: Duration,
     flags: &[String],
     say: impl Fn(&str),
 ) -> anyhow::Result<Outage> {
+    ensure_some(orders)?;
     let (subject, doors, mut connection) = begin(program, flags).await?;
     let before = load::put(Arc::clone(&doors), fresh(Duration::from_secs(8)), ()).await;
     store::analyze(&mut connection).await?;
     store::shut(&mut connection).await?;
+    let gone = Instant::now();
     say(&format!("the ledger is away; {orders} orders come"));
     let created_per_second = create(&doors, orders).await?;
     // Until those that were on their way have come as far as they can.
@@ -104,7 +111,10 @@ pub async fn outage(
     let waiting = store::open_sagas(&mut connection).await?;
     ensure!(waiting >= orders as i64, "the run is void: {waiting} of {orders} wait");
     let waiting_mib = meter::resident_mib(pid).unwrap_or_default();
-    say(&format!("{waiting} wait, with {waiting_mib:.0} MiB; the ledger comes back"));
+    let left = away.saturating_sub(gone.elapsed());
+    say(&format!("{waiting} wait, with {waiting_mib:.0} MiB; the ledger comes back in {} s", left.as_secs()));
+    tokio::time::sleep(left).await;
+    let away_s = gone.elapsed().as_secs_f64();
     store::open(&mut connection).await?;
     let returned = Instant::now();
     while store::open_sagas(&mut connection).await? >= waiting {
@@ -120,14 +130,12 @@ pub async fn outage(
         until_all_ended(&subject.postgres, began),
     );
     let (meanwhile, caught_up_s) = (beside.0, beside.1?);
-    for measured in [&before, &meanwhile] {
-        let why = measured.first_wrong.as_deref().unwrap_or_default();
-        ensure!(measured.wrong == 0, "the run is void: {why}");
-    }
+    [&before, &meanwhile].into_iter().try_for_each(ensure_answered)?;
     end_sold(subject, connection).await?;
     let p99 = |of: &load::Measured| of.latency.value_at_quantile(0.99) as f64 / 1000.0;
     Ok(Outage {
         orders,
+        away_s,
         created_per_second,
         waiting_mib,
         waiting_cores,
@@ -181,6 +189,7 @@ pub async fn take_over(
     flags: &[String],
     say: impl Fn(&str),
 ) -> anyhow::Result<TakeOver> {
+    ensure_some(orders)?;
     let (subject, doors, mut connection) = begin(program, flags).await?;
     store::shut(&mut connection).await?;
     create(&doors, orders).await?;
@@ -212,11 +221,11 @@ pub async fn take_over_there(
     (victim, ledger): (u32, u32),
     say: impl Fn(&str),
 ) -> anyhow::Result<TakeOver> {
-    ensure!(place.servers.len() == 1, "one address: that of the orchestrator that is killed");
-    let doors = Arc::new(Doors::at(&place.servers)?);
+    ensure_some(orders)?;
+    ensure!(place.servers.len() == 1, "--server: one address, that of the orchestrator that stands still");
     let mut connection = PgConnection::connect(&place.postgres).await?;
     ensure_durable(&mut connection).await?;
-    place.open(&doors).await?;
+    let doors = Arc::new(place.open().await?);
     let unsold = store::not_completed(&mut connection).await?;
     let paused = Paused::now(ledger)?;
     let created = create(&doors, orders).await;
@@ -245,7 +254,10 @@ struct Paused(Pid);
 
 impl Paused {
     fn now(pid: u32) -> anyhow::Result<Self> {
-        let id = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process")?;
+        let id = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .with_context(|| format!("{pid} is not a process"))?;
         kill_process(id, Signal::STOP).with_context(|| format!("process {pid} cannot be paused"))?;
         Ok(Self(id))
     }
@@ -256,6 +268,16 @@ impl Drop for Paused {
         // It has ended.
         let _ = kill_process(self.0, Signal::CONT);
     }
+}
+
+/// As many as a data folder of some gigabytes holds.
+const MOST: usize = 1_000_000;
+
+/// # Errors
+/// When there are none, or too many.
+fn ensure_some(orders: usize) -> anyhow::Result<()> {
+    ensure!((1..=MOST).contains(&orders), "--orders: 1 to {MOST}");
+    Ok(())
 }
 
 fn all(flags: &[String]) -> Vec<String> {

@@ -1,17 +1,19 @@
-//! A run: the subject is started, loaded, judged and stopped; and the comparison, which does it in turn with the baseline.
+//! A run: the subject is started, loaded, judged and stopped. Read next: `compare.rs`, which does it in turn with the baseline.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use load::{Answers, Doors, Load, Subject};
+use load::{Answers, Doors, Load, Measured, Subject};
 use sqlx::{Connection as _, PgConnection};
+use tokio::time::Instant;
 
 use crate::{
     baseline::Baseline,
     flame::Flame,
     meter::{Meter, Pids, Reading},
-    report::{Figures, Summary},
-    store::{self, reads::Reads, statements},
+    progress,
+    report::Figures,
+    store::{self, machinery::Left, reads::Reads, statements},
     subject::{self, Embedded},
 };
 
@@ -20,6 +22,9 @@ use crate::{
 pub(crate) const UNLIMITED: [&str; 6] =
     ["--merchant-orders-per-second", "0", "--max-in-flight", "200000", "--simulator-latency", "0s"];
 
+/// Warm-up.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// What else is looked at, at some cost to the subject.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look<'f> {
@@ -27,6 +32,16 @@ pub struct Look<'f> {
     pub statements: bool,
     /// Where the time goes, drawn into this file.
     pub flame: Option<&'f Path>,
+    /// What people are told that is measured, while it is.
+    pub name: &'f str,
+}
+
+/// What is measured, and where its traces are.
+struct Scene<'s> {
+    postgres: &'s str,
+    pids: Pids,
+    /// It leaves a journal behind, and what else an orchestrator needs.
+    is_amends: bool,
 }
 
 /// One run of Amends, embedded.
@@ -54,27 +69,33 @@ pub async fn embedded(
 
 async fn measure_embedded(subject: &Embedded, load: Load, look: Look<'_>) -> anyhow::Result<Figures> {
     let doors = subject.doors().await?;
-    measure(Arc::new(doors), &subject.postgres, subject.pids()?, load, look).await
+    let scene = Scene { postgres: &subject.postgres, pids: subject.pids()?, is_amends: true };
+    measure(Arc::new(doors), scene, load, look).await
 }
 
 /// Something that serves already, such as `cargo xtask stack -- --measured`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct There {
     /// Orchestrators.
     pub servers: Vec<String>,
-    /// order-svc and inventory-svc.
-    pub services: (String, String),
+    /// order-svc, inventory-svc and risk-svc.
+    pub services: [String; 3],
     /// Any database of its server.
     pub postgres: String,
 }
 
 impl There {
     /// Puts the goods of the benchmark on sale, and connects.
-    pub(crate) async fn open(&self, doors: &Doors) -> anyhow::Result<()> {
-        let callee =
-            |url: &str| chassis::grpc::remote(url).with_context(|| format!("`{url}` is not an address"));
-        load::furnish(&callee(&self.services.0)?, &callee(&self.services.1)?).await?;
-        load::greet(doors).await
+    pub(crate) async fn open(&self) -> anyhow::Result<Doors> {
+        let callee = |url: &String| {
+            chassis::grpc::remote(url)
+                .with_context(|| format!("`{url}` is not an address such as http://127.0.0.1:50052"))
+        };
+        let [order, inventory, risk] = &self.services;
+        let doors = Doors::at(&self.servers, callee(risk)?)?;
+        load::furnish(&callee(order)?, &callee(inventory)?).await?;
+        load::greet(&doors).await?;
+        Ok(doors)
     }
 }
 
@@ -82,10 +103,10 @@ impl There {
 ///
 /// # Errors
 /// As [`embedded`].
-pub async fn there(program: &Path, place: &There, load: Load) -> anyhow::Result<Figures> {
-    let doors = Doors::at(&place.servers)?;
-    place.open(&doors).await?;
-    let figures = measure(Arc::new(doors), &place.postgres, Pids::default(), load, Look::default()).await;
+pub async fn there(program: &Path, place: &There, load: Load, name: &str) -> anyhow::Result<Figures> {
+    let doors = place.open().await?;
+    let scene = Scene { postgres: &place.postgres, pids: Pids::default(), is_amends: true };
+    let figures = measure(Arc::new(doors), scene, load, Look { name, ..Look::default() }).await;
     let audit = subject::audit(program, None).await?;
     let figures = figures?;
     subject::ensure_clean(audit)?;
@@ -99,9 +120,11 @@ pub async fn there(program: &Path, place: &There, load: Load) -> anyhow::Result<
 pub async fn baseline(program: &Path, load: Load) -> anyhow::Result<Figures> {
     // The same server with the same settings; the Amends on it does nothing meanwhile.
     let host = Embedded::start(program, &[]).await?;
-    let pids = Pids { subject: None, ..host.pids()? };
+    let pids = Pids { subject: None, door: None, ..host.pids()? };
     let baseline = Arc::new(Baseline::new(&host.postgres).await?);
-    let figures = measure(Arc::clone(&baseline), &host.postgres, pids, load, Look::default()).await;
+    let scene = Scene { postgres: &host.postgres, pids, is_amends: false };
+    let look = Look { name: "baseline", ..Look::default() };
+    let figures = measure(Arc::clone(&baseline), scene, load, look).await;
     let wrong = baseline.audit().await?;
     baseline.pool().close().await;
     host.stop().await?;
@@ -112,38 +135,50 @@ pub async fn baseline(program: &Path, load: Load) -> anyhow::Result<Figures> {
 
 async fn measure<S: Subject>(
     subject: Arc<S>,
-    postgres: &str,
-    pids: Pids,
+    scene: Scene<'_>,
     load: Load,
     look: Look<'_>,
 ) -> anyhow::Result<Figures> {
+    let Scene { postgres, pids, is_amends } = scene;
+    ensure!(load.warm_up >= SHORTEST, "--warm-up: 1 or more; tables are analyzed in the middle of it");
     let mut connection = PgConnection::connect(postgres).await.context("its Postgres")?;
     store::ensure_durable(&mut connection).await?;
     let server = store::describe(&mut connection).await?;
     let meter = Meter::new(postgres, pids.clone());
     let mut watched =
-        Watched { connection, meter: &meter, pids, look, flame: None, before: None, after: None, read: None };
-    let measured = load::put(subject, load, &mut watched).await;
-    let Watched { before, after, flame, read, .. } = watched;
+        Watched { connection, meter: &meter, pids, look, warm_up: load.warm_up, seen: Seen::default() };
+    let measured = progress::shown(look.name, &load, load::put(subject, load, &mut watched)).await;
+    let Seen { before, after, left, flame, read } = watched.seen;
     let before = before.context("the measurement did not begin")??;
     let after = after.context("the measurement did not end")??;
-    ensure!(
-        measured.wrong == 0,
-        "the run is void, {} orders came to a wrong end; the first: {}",
-        measured.wrong,
-        measured.first_wrong.unwrap_or_default()
-    );
+    ensure_answered(&measured)?;
+    let mut connection = PgConnection::connect(postgres).await?;
+    if let Some(left) = left.filter(|_| is_amends) {
+        Left::so_far(&mut connection).await?.ensure_by(&left, measured.answered)?;
+    }
     if let (Some(flame), Some(file)) = (flame, look.flame) {
         flame.draw(file, "CPU of Amends and its Postgres under load")?;
     }
     let cost = meter.cost(&before, &after, measured.answered);
     let (mut statements, mut reads) = (Vec::new(), Vec::new());
     if let Some(read) = read {
-        let mut connection = PgConnection::connect(postgres).await?;
         statements = statements::dearest(&mut connection, measured.answered).await?;
         reads = Reads::of(&mut connection).await?.since(&read, measured.answered);
     }
     Ok(Figures { answers: Answers::of(&load, &measured), cost, statements, reads, server })
+}
+
+/// # Errors
+/// When an order came to a wrong end, or none to its end within the time.
+pub(crate) fn ensure_answered(measured: &Measured) -> anyhow::Result<()> {
+    let Measured { wrong, answered, shed, first_wrong, .. } = measured;
+    let first = first_wrong.as_deref().unwrap_or_default();
+    ensure!(*wrong == 0, "the run is void, {wrong} orders came to a wrong end; the first: {first}");
+    ensure!(
+        *answered > 0,
+        "the run is void, no order came to its end within the time ({shed} were turned away); --seconds gives more"
+    );
+    Ok(())
 }
 
 /// Reads the meter at both ends.
@@ -152,72 +187,60 @@ struct Watched<'m> {
     meter: &'m Meter,
     pids: Pids,
     look: Look<'m>,
-    flame: Option<Flame>,
+    warm_up: Duration,
+    seen: Seen,
+}
+
+#[derive(Default)]
+struct Seen {
     before: Option<anyhow::Result<Reading>>,
     after: Option<anyhow::Result<Reading>>,
+    /// What orders had left behind, when it began.
+    left: Option<Left>,
+    flame: Option<Flame>,
     /// Of indexes, when it began.
     read: Option<Reads>,
 }
 
 impl Watched<'_> {
-    async fn count_statements(&mut self) -> sqlx::Result<()> {
+    async fn begin(&mut self) -> anyhow::Result<Reading> {
+        if self.look.flame.is_some() {
+            self.seen.flame = Some(Flame::begin(&self.pids)?);
+        }
         if self.look.statements {
             statements::reset(&mut self.connection).await?;
-            self.read = Some(Reads::of(&mut self.connection).await?);
+            self.seen.read = Some(Reads::of(&mut self.connection).await?);
         }
-        Ok(())
+        self.seen.left = Some(Left::so_far(&mut self.connection).await?);
+        self.meter.read().await
     }
 }
 
 impl load::Watch for Watched<'_> {
     /// There are rows now: from here plans are those of tables in use. It takes a core for a while, and every statement is
-    /// planned again.
+    /// planned again, which must be over when the measurement begins.
     async fn warm(&mut self) {
-        if let Err(error) = store::analyze(&mut self.connection).await {
-            self.before = Some(Err(error.into()));
-        }
+        let began = Instant::now();
+        let analyzed = store::analyze(&mut self.connection).await.map_err(anyhow::Error::from);
+        let took = began.elapsed();
+        let timely = analyzed.and_then(|()| {
+            ensure!(
+                took <= self.warm_up / 2,
+                "the run is void: ANALYZE took {:.1} s, longer than half of the warm-up; --warm-up gives more",
+                took.as_secs_f64()
+            );
+            Ok(())
+        });
+        self.seen.before = timely.err().map(Err);
     }
 
     async fn begun(&mut self) {
-        if self.before.is_some() {
-            return;
+        if self.seen.before.is_none() {
+            self.seen.before = Some(self.begin().await);
         }
-        if self.look.flame.is_some() {
-            match Flame::begin(&self.pids) {
-                Ok(flame) => self.flame = Some(flame),
-                Err(error) => return self.before = Some(Err(error)),
-            }
-        }
-        self.before = Some(match self.count_statements().await {
-            Ok(()) => self.meter.read().await,
-            Err(error) => Err(error.into()),
-        });
     }
 
     async fn ended(&mut self) {
-        self.after = Some(self.meter.read().await);
+        self.seen.after = Some(self.meter.read().await);
     }
-}
-
-/// Baseline and Amends in turn, `times` each.
-///
-/// # Errors
-/// When a run is void.
-pub async fn compare(
-    program: &Path,
-    loads: (Load, Load),
-    flags: &[String],
-    times: usize,
-    say: impl Fn(&str),
-) -> anyhow::Result<(Summary, Summary)> {
-    let (mut of_baseline, mut of_amends) = (Vec::new(), Vec::new());
-    for n in 1..=times.max(1) {
-        let figures = baseline(program, loads.0).await?;
-        say(&format!("{n} of {times}  baseline  {}", figures.line()));
-        of_baseline.push(figures);
-        let figures = embedded(program, loads.1, flags, Look::default()).await?;
-        say(&format!("{n} of {times}  embedded  {}", figures.line()));
-        of_amends.push(figures);
-    }
-    Ok((Summary::of(of_baseline), Summary::of(of_amends)))
 }

@@ -1,5 +1,8 @@
 //! What was measured, in numbers.
 
+use std::{collections::BTreeMap, process::Command};
+
+use chrono::SecondsFormat;
 use load::Answers;
 use serde::Serialize;
 
@@ -34,62 +37,105 @@ impl Figures {
             rows_inserted,
             rows_updated,
             rows_deleted,
+            wal_bytes,
+            messages,
+            exchanges,
             ..
         } = self.cost;
+        let exchanges = exchanges.map_or(String::new(), |exchanges| format!("  exchanges {exchanges:.2}"));
         format!(
             "{}  CPU/order: load {load_us:.0}, subject {subject_us:.0}, Postgres {postgres_us:.0} µs  commits \
-             {durable_commits:.2}  rows +{rows_inserted:.1} ~{rows_updated:.1} -{rows_deleted:.1}",
-            self.answers
+             {durable_commits:.2}  rows +{rows_inserted:.1} ~{rows_updated:.1} -{rows_deleted:.1}  WAL {:.1} KB  messages \
+             {messages:.2}{exchanges}",
+            self.answers,
+            wal_bytes / 1024.0
         )
     }
 }
 
-/// Several runs of the same.
+/// Several runs of the same: least, middle and most of each figure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// Orders per second: least, median, most.
+    /// Orders per second.
     pub per_second: (f64, f64, f64),
     pub p50_ms: (f64, f64, f64),
     pub p99_ms: (f64, f64, f64),
+    pub p999_ms: (f64, f64, f64),
     pub runs: Vec<Figures>,
 }
 
 impl Summary {
     #[must_use]
     pub fn of(runs: Vec<Figures>) -> Self {
-        let range = |what: fn(&Figures) -> f64| {
-            let mut values: Vec<f64> = runs.iter().map(what).collect();
-            values.sort_by(f64::total_cmp);
-            let at = |n: usize| values.get(n).copied().unwrap_or_default();
-            // Of an even number the middle is between two.
-            let middle = f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2));
-            (at(0), middle, at(values.len().saturating_sub(1)))
-        };
+        let range = |what: fn(&Figures) -> f64| range(&runs, what);
         Self {
             per_second: range(|f| f.answers.per_second),
             p50_ms: range(|f| f.answers.p50_ms),
             p99_ms: range(|f| f.answers.p99_ms),
+            p999_ms: range(|f| f.answers.p999_ms),
             runs,
+        }
+    }
+
+    /// Least, middle and most of any other figure.
+    #[must_use]
+    pub fn range(&self, what: impl Fn(&Figures) -> f64) -> (f64, f64, f64) {
+        range(&self.runs, what)
+    }
+}
+
+fn range(runs: &[Figures], what: impl Fn(&Figures) -> f64) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = runs.iter().map(what).collect();
+    values.sort_by(f64::total_cmp);
+    let at = |n: usize| values.get(n).copied().unwrap_or_default();
+    // Of an even number the middle is between two.
+    let middle = f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2));
+    (at(0), middle, at(values.len().saturating_sub(1)))
+}
+
+/// Figures with where they are from.
+#[derive(Debug, Serialize)]
+pub struct Report<T> {
+    pub provenance: Provenance,
+    #[serde(flatten)]
+    pub of: T,
+}
+
+/// Where figures are from: without it they say little later on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Provenance {
+    /// UTC.
+    pub date: String,
+    pub machine: String,
+    /// Of the sources beside the benchmark; empty where there is no repository.
+    pub commit: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Variables that a started Amends inherits, without those that may hold a secret.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Provenance {
+    /// Of what runs now.
+    #[must_use]
+    pub fn now() -> Self {
+        let git = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
+            .output();
+        let commit = git.ok().filter(|git| git.status.success()).map(|git| git.stdout).unwrap_or_default();
+        Self {
+            date: chassis::clock::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            machine: machine(),
+            commit: String::from_utf8_lossy(&commit).trim().to_owned(),
+            command: std::env::args().skip(1).collect(),
+            environment: std::env::vars().filter(|(name, _)| is_told(name)).collect(),
         }
     }
 }
 
-/// Amends beside the baseline.
-#[derive(Debug, Clone, Serialize)]
-pub struct Comparison {
-    pub machine: String,
-    pub baseline: Summary,
-    pub amends: Summary,
-    /// Of the medians of orders per second.
-    pub ratio: f64,
-}
-
-impl Comparison {
-    #[must_use]
-    pub fn of(baseline: Summary, amends: Summary) -> Self {
-        let ratio = amends.per_second.1 / baseline.per_second.1.max(f64::EPSILON);
-        Self { machine: machine(), baseline, amends, ratio }
-    }
+fn is_told(name: &str) -> bool {
+    let secret = ["URL", "KEY", "SECRET", "PASSWORD", "TOKEN"];
+    name.starts_with("AMENDS_") && !secret.iter().any(|part| name.contains(part))
 }
 
 /// Which machine, as far as it says so.
@@ -106,7 +152,7 @@ fn machine() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use load::{
@@ -116,8 +162,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_summary_has_the_middle_between_the_least_and_the_most() {
+    /// A run that answered so many a second, with such a p99.
+    pub(crate) fn figures(per_second: f64, p99_ms: f64) -> Figures {
         let load = Load {
             pace: Pace::Closed(1),
             mix: Mix::Happy,
@@ -126,18 +172,31 @@ mod tests {
             time: Duration::ZERO,
             seed: 1,
         };
-        let run = |per_second| Figures {
-            answers: Answers { per_second, ..Answers::of(&load, &Measured::new()) },
+        Figures {
+            answers: Answers { per_second, p99_ms, ..Answers::of(&load, &Measured::new()) },
             cost: Cost::default(),
             statements: Vec::new(),
             reads: Vec::new(),
             server: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_summary_has_the_middle_between_the_least_and_the_most() {
+        let run = |per_second| figures(per_second, 1.0);
         let amends = Summary::of(vec![run(30.0), run(10.0), run(20.0)]);
         assert_eq!(amends.per_second, (10.0, 20.0, 30.0));
         assert_eq!(Summary::of(vec![run(30.0), run(10.0)]).per_second, (10.0, 20.0, 30.0));
-        let comparison = Comparison::of(Summary::of(vec![run(10.0)]), amends);
-        assert!((comparison.ratio - 2.0).abs() < 1e-9);
-        assert!(comparison.machine.contains("cores"));
+        assert_eq!(amends.range(|figures| figures.answers.per_second * 2.0), (20.0, 40.0, 60.0));
+    }
+
+    #[test]
+    fn figures_say_where_they_are_from_and_no_secret() {
+        let provenance = Provenance::now();
+        assert!(provenance.machine.contains("cores") && provenance.date.ends_with('Z'), "{provenance:?}");
+        assert!(is_told("AMENDS_AMQP_EVENTS"));
+        for name in ["AMENDS_ORCHESTRATOR_DATABASE_URL", "AMENDS_TOKEN_KEYS", "PATH"] {
+            assert!(!is_told(name), "{name}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What Postgres says of itself: whether it is durable, and what it has done.
 
+pub(crate) mod machinery;
 pub(crate) mod ordeal;
 pub mod reads;
 pub mod statements;
@@ -17,6 +18,8 @@ pub(crate) struct Counters {
     pub(crate) deleted: i64,
     pub(crate) wal_bytes: i64,
     pub(crate) wal_records: i64,
+    /// Rows of the outboxes in this database.
+    pub(crate) messages: i64,
 }
 
 /// Over all databases of the server; template and maintenance databases do nothing meanwhile.
@@ -24,7 +27,8 @@ pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Coun
     let row = sqlx::query(
         "select sum(d.xact_commit)::bigint, sum(d.tup_inserted)::bigint, sum(d.tup_updated)::bigint,
                 sum(d.tup_deleted)::bigint, (select wal_bytes::bigint from pg_stat_wal),
-                (select wal_records from pg_stat_wal), pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+                (select wal_records from pg_stat_wal), pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+                (select coalesce(sum(n_tup_ins), 0)::bigint from pg_stat_user_tables where relname = 'outbox')
          from pg_stat_database d",
     )
     .fetch_one(connection)
@@ -37,6 +41,7 @@ pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Coun
         wal_bytes: row.try_get(4)?,
         wal_records: row.try_get(5)?,
         writes: row.try_get(6)?,
+        messages: row.try_get(7)?,
     })
 }
 
@@ -58,7 +63,11 @@ async fn undurable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
 /// When a commit of this server is no promise: there is no figure then.
 pub(crate) async fn ensure_durable(connection: &mut PgConnection) -> anyhow::Result<()> {
     let undurable = undurable(connection).await?;
-    anyhow::ensure!(undurable.is_empty(), "no figure without durability: {}", undurable.join(", "));
+    anyhow::ensure!(
+        undurable.is_empty(),
+        "no figure of a server whose commits are no promise: {}; set it to on (postgresql.conf, alter role, alter database)",
+        undurable.join(", ")
+    );
     Ok(())
 }
 

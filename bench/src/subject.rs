@@ -29,6 +29,8 @@ pub struct Embedded {
     data: tempfile::TempDir,
     /// gRPC.
     pub address: String,
+    /// HTTP.
+    door: String,
     /// The owner's URL of its Postgres.
     pub postgres: String,
 }
@@ -78,8 +80,8 @@ impl Embedded {
             let found = ready.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
             found.map(str::to_owned).with_context(|| format!("the line `ready` names no {key}: {ready}"))
         };
-        let (address, postgres) = (of("grpc")?, of("postgres")?);
-        Ok(Self { child, program: program.to_owned(), data, address, postgres })
+        let (address, door, postgres) = (of("grpc")?, of("http")?, of("postgres")?);
+        Ok(Self { child, program: program.to_owned(), data, address, door, postgres })
     }
 
     /// Its doors, with the goods of the benchmark on sale.
@@ -87,8 +89,8 @@ impl Embedded {
     /// # Errors
     /// What it says.
     pub async fn doors(&self) -> anyhow::Result<Doors> {
-        let doors = Doors::at(std::slice::from_ref(&self.address))?;
         let callee = grpc::remote(&format!("http://{}", self.address))?;
+        let doors = Doors::at(std::slice::from_ref(&self.address), callee.clone())?;
         load::furnish(&callee, &callee).await?;
         load::greet(&doors).await?;
         Ok(doors)
@@ -102,6 +104,7 @@ impl Embedded {
         Ok(crate::meter::Pids {
             subject: self.child.id(),
             postmaster: Some(postmaster.context("postmaster.pid names no process")?),
+            door: Some(self.door.clone()),
         })
     }
 

@@ -21,8 +21,9 @@ pub struct Answers {
     pub mix: Mix,
     pub spread: Spread,
     pub seconds: f64,
-    /// That came to the end that was due.
+    /// That were sent or due within the time and came to the end that was due, however late.
     pub orders: u64,
+    /// That came to their end within the time.
     pub per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
@@ -49,7 +50,7 @@ impl Answers {
             mix: load.mix,
             spread: load.spread,
             seconds: measured.seconds,
-            orders: measured.answered,
+            orders: measured.latency.len(),
             per_second: measured.rate(),
             p50_ms: at(0.5),
             p99_ms: at(0.99),

@@ -12,13 +12,15 @@ use proto::{
     inventory::v1::{RestockRequest, inventory_client::InventoryClient},
     money::Money,
     order::v1::{
-        CreateOrderRequest, SetPriceRequest, catalog_client::CatalogClient, orders_client::OrdersClient,
+        CreateOrderRequest, Order, OrderStatus, SetPriceRequest, WatchOrderRequest,
+        catalog_client::CatalogClient, orders_client::OrdersClient,
     },
+    risk::v1::{DecideReviewRequest, reviews_client::ReviewsClient},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{
-    mix::{self, Drawn},
+    mix::{self, Drawn, Due},
     put::{Outcome, Subject},
 };
 
@@ -29,6 +31,8 @@ const CONNECTIONS: usize = 4;
 #[derive(Clone)]
 pub struct Doors {
     callees: Vec<Callee>,
+    /// Where orders that wait for a person are approved.
+    reviews: Callee,
     next: Arc<AtomicUsize>,
 }
 
@@ -39,19 +43,22 @@ impl std::fmt::Debug for Doors {
 }
 
 impl Doors {
+    /// Of these orchestrators; `reviews` is risk-svc's.
+    ///
     /// # Errors
     /// When an address is not one.
-    pub fn at(addresses: &[String]) -> anyhow::Result<Self> {
-        ensure!(!addresses.is_empty(), "no address to send orders to");
+    pub fn at(addresses: &[String], reviews: Callee) -> anyhow::Result<Self> {
+        ensure!(!addresses.is_empty(), "no address to send orders to: --server or AMENDS_SERVER names one");
         let connections = CONNECTIONS.max(addresses.len());
         let callees = (0..connections)
             .map(|n| {
                 let address = &addresses[n % addresses.len()];
                 let url = if address.contains("://") { address.clone() } else { format!("http://{address}") };
-                grpc::remote(&url).with_context(|| format!("`{address}` is not an address"))
+                grpc::remote(&url)
+                    .with_context(|| format!("`{address}` is not an address such as http://127.0.0.1:50051"))
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { callees, next: Arc::default() })
+        Ok(Self { callees, reviews, next: Arc::default() })
     }
 
     fn callee(&self) -> Callee {
@@ -72,20 +79,51 @@ impl Doors {
     }
 }
 
+impl Doors {
+    /// Sends it; it is answered at its end.
+    async fn create(&self, drawn: &Drawn) -> Result<Order, Status> {
+        let request = drawn.request(chassis::clock::new_uuid().to_string());
+        let order = OrdersClient::new(self.callee()).create_order(request).await?.into_inner();
+        match (order.status(), drawn.due) {
+            (OrderStatus::UnderReview, Due::Approved) => self.approve(order.order_id).await,
+            _ => Ok(order),
+        }
+    }
+
+    /// Does what a person would, and waits for the order's end as a shop would.
+    async fn approve(&self, order_id: String) -> Result<Order, Status> {
+        let decision = DecideReviewRequest {
+            saga_id: order_id.clone(),
+            approve: true,
+            reviewer: "bench".into(),
+            reason: "looked at by nobody".into(),
+        };
+        ReviewsClient::new(self.reviews.clone()).decide_review(decision).await?;
+        let mut orders = OrdersClient::new(self.callee());
+        let watched = orders.watch_order(WatchOrderRequest { order_id });
+        let mut versions = watched.await?.into_inner();
+        let last = async {
+            let mut last = Order::default();
+            while let Some(order) = versions.message().await? {
+                last = order;
+            }
+            Ok(last)
+        };
+        let timely = tokio::time::timeout(mix::PATIENCE, last).await;
+        timely.unwrap_or_else(|_| Err(Status::deadline_exceeded("not at its end after it was approved")))
+    }
+}
+
 impl Subject for Doors {
     async fn order(&self, order: Drawn) -> Outcome {
-        let request = order.request(chassis::clock::new_uuid().to_string());
-        match OrdersClient::new(self.callee()).create_order(request).await {
-            Ok(answer) if order.due.is_met_by(answer.get_ref()) => Outcome::Met,
-            Ok(answer) => {
-                let order_is = answer.into_inner();
-                Outcome::Wrong(format!(
-                    "{:?} {} instead of {:?}",
-                    order_is.status(),
-                    order_is.status_reason,
-                    order.due
-                ))
-            }
+        match self.create(&order).await {
+            Ok(came) if order.due.is_met_by(&came) => Outcome::Met,
+            Ok(came) => Outcome::Wrong(format!(
+                "{:?} {} instead of {:?}",
+                came.status(),
+                came.status_reason,
+                order.due
+            )),
             Err(status) if status.code() == Code::ResourceExhausted => Outcome::Shed,
             Err(status) => Outcome::Wrong(format!("{:?}: {}", status.code(), status.message())),
         }
@@ -126,5 +164,5 @@ pub async fn greet(doors: &Doors) -> anyhow::Result<()> {
             OrdersClient::new(callee.clone()).list_orders(request).await.map(|_| ())
         })
         .await
-        .context("nobody serves orders there")
+        .context("nobody serves orders there; `amends up` or `cargo xtask stack -- --measured` does")
 }

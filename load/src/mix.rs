@@ -1,5 +1,7 @@
 //! Which orders: what each is about, and what must come of it.
 
+use std::time::Duration;
+
 use proto::order::v1::{
     Card, CreateOrderRequest, Order, OrderLine, OrderStatus, PaymentInput, payment_input::Method,
 };
@@ -15,6 +17,10 @@ pub const STOCK: i64 = 1_000_000_000;
 pub const PRICE: i64 = 1000;
 /// The good that nobody has.
 pub const SCARCE: &str = "B9999";
+/// The longest that CreateOrder waits for an order's end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How many of a good make an order that somebody looks at, by risk-svc's first rule: from 10,000.00 on.
+const MANY: i64 = 1000;
 const MERCHANTS: u32 = 200;
 const CUSTOMERS: u32 = 1000;
 const CURRENCY: &str = "EUR";
@@ -33,6 +39,8 @@ pub enum Mix {
     OutOfStock,
     /// 2 % charge while the answer is lost: looked up and made good.
     Doubtful,
+    /// 2 % are so large that somebody has to look at them, which is done at once.
+    Review,
 }
 
 /// How orders spread over goods and merchants.
@@ -68,6 +76,8 @@ impl std::str::FromStr for Spread {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     Completed,
+    /// Once somebody has approved it.
+    Approved,
     Cancelled(&'static str),
 }
 
@@ -76,7 +86,7 @@ impl Due {
     #[must_use]
     pub fn is_met_by(self, order: &Order) -> bool {
         match self {
-            Self::Completed => order.status() == OrderStatus::Completed,
+            Self::Completed | Self::Approved => order.status() == OrderStatus::Completed,
             Self::Cancelled(reason) => {
                 order.status() == OrderStatus::Cancelled && order.status_reason == reason
             }
@@ -99,6 +109,7 @@ pub struct Drawn {
     pub merchant: String,
     pub customer: String,
     pub token: &'static str,
+    pub quantity: i64,
     pub due: Due,
 }
 
@@ -118,30 +129,32 @@ impl Draw {
             Mix::Declined => declined,
             Mix::Doubtful if share < 2 => ("tok_timeout_after", Due::Completed),
             Mix::OutOfStock if share < 10 => ("tok_approve", Due::Cancelled("OUT_OF_STOCK")),
+            Mix::Review if share < 2 => ("tok_approve", Due::Approved),
             _ => approved,
         };
-        let sku = if due == Due::Cancelled("OUT_OF_STOCK") { SCARCE.to_owned() } else { self.sku() };
-        let merchant = if self.spread == Spread::Hot { 0 } else { self.random.random_range(0..MERCHANTS) };
-        let customer = self.random.random_range(0..CUSTOMERS);
-        Drawn { sku, merchant: format!("b_{merchant}"), customer: format!("c_{customer}"), token, due }
+        let sku = if due == Due::Cancelled("OUT_OF_STOCK") { SCARCE.to_owned() } else { sku(self.of(GOODS)) };
+        let quantity = if due == Due::Approved { MANY } else { 1 };
+        let merchant = format!("b_{}", self.of(MERCHANTS));
+        let customer = format!("c_{}", self.random.random_range(0..CUSTOMERS));
+        Drawn { sku, merchant, customer, token, quantity, due }
     }
 
-    fn sku(&mut self) -> String {
-        let n = match self.spread {
-            Spread::Uniform => self.random.random_range(0..GOODS),
+    /// One of so many, as they spread.
+    fn of(&mut self, many: u32) -> u32 {
+        match self.spread {
+            Spread::Uniform => self.random.random_range(0..many),
             Spread::Hot => 0,
             #[expect(
                 clippy::expect_used,
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "the exponent was checked when it was read; a rank is between 1 and GOODS"
+                reason = "the exponent was checked when it was read; a rank is between 1 and `many`"
             )]
             Spread::Zipf(exponent) => {
-                let ranks = Zipf::new(f64::from(GOODS), exponent).expect("a positive exponent");
+                let ranks = Zipf::new(f64::from(many), exponent).expect("a positive exponent");
                 ranks.sample(&mut self.random) as u32 - 1
             }
-        };
-        sku(n)
+        }
     }
 }
 
@@ -160,9 +173,9 @@ impl Drawn {
             customer_id: self.customer.clone(),
             merchant_id: self.merchant.clone(),
             currency_code: CURRENCY.into(),
-            lines: vec![OrderLine { sku: self.sku.clone(), quantity: 1, unit_price: None }],
+            lines: vec![OrderLine { sku: self.sku.clone(), quantity: self.quantity, unit_price: None }],
             payment: Some(PaymentInput { method: Some(Method::Card(Card { token: self.token.into() })) }),
-            wait: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+            wait: prost_types::Duration::try_from(PATIENCE).ok(),
             metadata: [].into(),
         }
     }
@@ -187,6 +200,12 @@ mod tests {
         let mut zipf = Draw::new(Mix::Happy, Spread::Zipf(1.0), 7);
         let first = (0..10_000).filter(|_| zipf.order().sku == sku(0)).count();
         assert!((1100..=1600).contains(&first), "1 / H(1000) = 13 %, drew {first}");
+        let first = (0..10_000).filter(|_| zipf.order().merchant == "b_0").count();
+        assert!((1450..=1950).contains(&first), "1 / H(200) = 17 %, drew {first}");
+
+        let mut review = Draw::new(Mix::Review, Spread::Uniform, 7);
+        let large = (0..10_000).filter(|_| review.order().quantity == MANY).count();
+        assert!((150..=250).contains(&large), "{large}");
     }
 
     #[test]

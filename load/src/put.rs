@@ -49,9 +49,9 @@ pub struct Load {
 /// What was measured between the end of the warm-up and the end of the time.
 #[derive(Debug)]
 pub struct Measured {
-    /// Microseconds, of orders that came to their end.
+    /// Microseconds, of orders that were sent (closed) or due (open) within the time and came to their end, however late.
     pub latency: Histogram<u64>,
-    /// Answered within the time.
+    /// Came to their end within the time, whenever they were sent: what the rate is made of.
     pub answered: u64,
     pub shed: u64,
     pub wrong: u64,
@@ -82,15 +82,20 @@ impl Measured {
         }
     }
 
-    pub(crate) fn note(&mut self, outcome: Outcome, took: Duration) {
+    /// An order that was sent or due at `from` and is at its end.
+    pub(crate) fn note(&mut self, outcome: Outcome, from: Instant, time: Time) {
+        let now = Instant::now();
         match outcome {
             Outcome::Met => {
-                self.answered += 1;
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                // It grows by itself (which `saturating_record` prevents); only a time beyond any clock is refused.
-                let _ = self.latency.record(micros);
+                self.answered += u64::from(time.has(now));
+                if time.has(from) {
+                    let micros = u64::try_from((now - from).as_micros()).unwrap_or(u64::MAX);
+                    // It grows by itself (which `saturating_record` prevents); only a time beyond any clock is refused.
+                    let _ = self.latency.record(micros);
+                }
             }
-            Outcome::Shed => self.shed += 1,
+            Outcome::Shed => self.shed += u64::from(time.has(from)),
+            // A wrong end counts whenever it comes.
             Outcome::Wrong(what) => {
                 self.wrong += 1;
                 self.first_wrong.get_or_insert(what);
@@ -115,6 +120,24 @@ impl Measured {
     }
 }
 
+/// From the end of the warm-up on, as long as is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Time {
+    pub(crate) begin: Instant,
+    pub(crate) end: Instant,
+}
+
+impl Time {
+    pub(crate) fn of(load: &Load) -> Self {
+        let begin = Instant::now() + load.warm_up;
+        Self { begin, end: begin + load.time }
+    }
+
+    fn has(self, at: Instant) -> bool {
+        (self.begin..self.end).contains(&at)
+    }
+}
+
 /// Three significant digits, no upper cut.
 #[expect(clippy::expect_used, reason = "3 is between 1 and 5")]
 fn histogram() -> Histogram<u64> {
@@ -135,7 +158,7 @@ pub trait Watch: Send {
         async {}
     }
 
-    /// The time is up.
+    /// The time is up; orders that are still under way are waited for afterwards.
     fn ended(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -160,20 +183,30 @@ impl<W: Watch> Watch for &mut W {
 
 /// Puts it on.
 pub async fn put<S: Subject>(subject: Arc<S>, load: Load, mut watch: impl Watch) -> Measured {
-    let measured = match load.pace {
-        Pace::Closed(places) => crate::closed::put(subject, load, places.max(1), &mut watch).await,
-        Pace::Open(rate) => crate::open::put(subject, load, rate.max(0.1), &mut watch).await,
+    let time = Time::of(&load);
+    let (measured, ()) = match load.pace {
+        Pace::Closed(places) => {
+            tokio::join!(
+                crate::closed::put(subject, load, places.max(1), time),
+                keep(&mut watch, &load, time)
+            )
+        }
+        Pace::Open(rate) => {
+            tokio::join!(crate::open::put(subject, load, rate.max(0.1), time), keep(&mut watch, &load, time))
+        }
     };
-    watch.ended().await;
-    measured
+    Measured { seconds: load.time.as_secs_f64(), ..measured }
 }
 
-/// Until the measurement begins.
-pub(crate) async fn warm_up(watch: &mut impl Watch, warm_up: Duration, begin: Instant) {
-    tokio::time::sleep_until(begin - warm_up / 2).await;
+/// Tells the watch what time it is. What a run costs is read while its load is on, at both ends: orders that were under way
+/// at the beginning stand for those that are at the end.
+async fn keep(watch: &mut impl Watch, load: &Load, time: Time) {
+    tokio::time::sleep_until(time.begin - load.warm_up / 2).await;
     watch.warm().await;
-    tokio::time::sleep_until(begin).await;
+    tokio::time::sleep_until(time.begin).await;
     watch.begun().await;
+    tokio::time::sleep_until(time.end).await;
+    watch.ended().await;
 }
 
 #[expect(
@@ -245,6 +278,41 @@ mod tests {
         let late = measured.latency.len() - measured.latency.count_between(0, 99_000);
         assert!((60..=62).contains(&late), "{late}");
         assert!(measured.latency.max() >= 400_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_answered_after_the_time_is_late_and_no_part_of_the_rate() {
+        for (pace, sent) in [(Pace::Open(200.0), 200), (Pace::Closed(8), 8)] {
+            let measured = put(Stalls::for_a(Duration::from_secs(3)), load(pace), ()).await;
+            assert_eq!((measured.answered, measured.latency.len()), (0, sent), "{pace:?}");
+            assert!(measured.latency.min() >= 2_000_000, "{pace:?}");
+        }
+    }
+
+    /// When it was told what.
+    struct Diary(Vec<(&'static str, Duration)>, Instant);
+
+    impl Watch for Diary {
+        async fn warm(&mut self) {
+            self.0.push(("warm", self.1.elapsed()));
+        }
+
+        async fn begun(&mut self) {
+            self.0.push(("begun", self.1.elapsed()));
+        }
+
+        async fn ended(&mut self) {
+            self.0.push(("ended", self.1.elapsed()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn costs_are_read_while_the_load_is_on() {
+        let mut diary = Diary(Vec::new(), Instant::now());
+        let load = Load { warm_up: Duration::from_secs(2), ..load(Pace::Closed(8)) };
+        put(Stalls::for_a(Duration::from_secs(9)), load, &mut diary).await;
+        let seconds: Vec<_> = diary.0.iter().map(|(what, at)| (*what, at.as_secs())).collect();
+        assert_eq!(seconds, [("warm", 1), ("begun", 2), ("ended", 3)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! What an audit counts besides violations: how much there is that could still go wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::sql::{Checked, Statement};
 use chrono::{DateTime, Utc};
@@ -25,6 +25,8 @@ pub struct Figures {
     pub open_sagas: i64,
     /// How long the oldest of them is open.
     pub oldest_open_saga_seconds: i64,
+    /// Settings of the databases by which a commit that was acknowledged may be lost, as in `fsync = off`.
+    pub unsafe_settings: BTreeSet<String>,
 }
 
 static OPEN: Statement<(), (i64, Option<DateTime<Utc>>)> =
@@ -33,8 +35,17 @@ static OPEN: Statement<(), (i64, Option<DateTime<Utc>>)> =
 static HELD: Statement<(), (i64,)> =
     Statement::new("select coalesce(sum(reserved), 0)::bigint from inventory.stock");
 
+/// Settings of this session and this server, and what is set for the sessions of others.
+static UNSAFE: Statement<(), (String,)> = Statement::new(
+    "select name || ' = ' || setting from pg_settings
+     where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'off'
+     union all
+     select replace(configuration, '=', ' = ') from pg_db_role_setting, unnest(setconfig) as configuration
+     where configuration in ('synchronous_commit=off', 'fsync=off', 'full_page_writes=off')",
+);
+
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&OPEN, &HELD]
+    vec![&OPEN, &HELD, &UNSAFE]
 }
 
 impl Figures {
@@ -45,7 +56,18 @@ impl Figures {
         let oldest = oldest.map_or(0, |time| (snapshot.now - time).num_seconds().max(0));
         let room = Room::Inventory;
         let (units_held,) = HELD.one(snapshot.at(room), ()).await.map_err(unreadable(room))?;
-        Ok(Self { open_sagas, oldest_open_saga_seconds: oldest, units_held, ..Self::default() })
+        let mut unsafe_settings = BTreeSet::new();
+        for room in Room::ALL {
+            let found = UNSAFE.all(snapshot.at(room), ()).await.map_err(unreadable(room))?;
+            unsafe_settings.extend(found.into_iter().map(|(setting,)| setting));
+        }
+        Ok(Self {
+            open_sagas,
+            oldest_open_saga_seconds: oldest,
+            units_held,
+            unsafe_settings,
+            ..Self::default()
+        })
     }
 
     /// One saga more.

@@ -24,7 +24,7 @@ use super::{
     server::{Server, Whose, ask},
     stores::{NoVerdict, Stores},
 };
-use crate::audit::Options;
+use crate::audit::{Options, Report};
 
 /// How often the auditor looks, once a second: what was on its way when the load ended may still be.
 const LOOKS: u32 = 20;
@@ -73,7 +73,7 @@ impl Bench {
             line.draw("the auditor looks");
             let told = acknowledged(&latest(server).await?).map_err(Failure::Output)?;
             let found = self.judge(LOOKS, Some(told.path())).await;
-            found.map_err(|why| within("is it the store of this server?", why))?;
+            ensure_durable(&found.map_err(|why| within("is it the store of this server?", why))?)?;
         }
         line.clear();
         let judged = if self.no_audit { "not asked (--no-audit)" } else { "found nothing" };
@@ -83,6 +83,9 @@ impl Bench {
             json
         };
         screen.one(json, shown(&answers, judged))?;
+        if self.no_audit {
+            screen.remark("(nobody looked whether anything was lost or doubled, nor whether the store's commits are durable)");
+        }
         if answers.shed > 0 {
             screen.remark(
                 "(turned away: the server was full, or a merchant's limit was met; `amends up --max-in-flight`, \
@@ -98,10 +101,11 @@ impl Bench {
         for whose in [Whose::Orchestrator, Whose::Order, Whose::Inventory] {
             server.connect_to(whose).await?;
         }
-        let doors = Doors::at(&[server.address(Whose::Orchestrator).to_owned()]).map_err(void)?;
+        let orchestrator = server.address(Whose::Orchestrator).to_owned();
+        let doors = Doors::at(&[orchestrator], server.callee(Whose::Risk)?).map_err(void)?;
         if !self.no_audit {
             line.draw("the auditor looks first");
-            self.judge(3, None).await.map_err(|why| within("before the load", why))?;
+            ensure_durable(&self.judge(3, None).await.map_err(|why| within("before the load", why))?)?;
         }
         line.draw("its goods are put on sale");
         let (order, inventory) = (server.callee(Whose::Order)?, server.callee(Whose::Inventory)?);
@@ -111,7 +115,7 @@ impl Bench {
     }
 
     /// By what it says in the end.
-    async fn judge(&self, looks: u32, acknowledged: Option<&Path>) -> Result<(), Failure> {
+    async fn judge(&self, looks: u32, acknowledged: Option<&Path>) -> Result<Report, Failure> {
         let acknowledged = acknowledged.map(Path::to_owned);
         let options = Options { quiescent: true, acknowledged, ..Options::default() };
         let mut left = looks;
@@ -124,7 +128,7 @@ impl Bench {
             })?;
             left -= 1;
             match (report.is_clean(), left) {
-                (true, _) => return Ok(()),
+                (true, _) => return Ok(report),
                 (false, 0) => return Err(Failure::Void(format!("the auditor found:\n{}", Shown(&report)))),
                 (false, _) => tokio::time::sleep(Duration::from_secs(1)).await,
             }
@@ -143,6 +147,16 @@ fn ensure_measured(measured: &Measured) -> Result<(), Failure> {
         return Err(Failure::Void(format!("{why}; --seconds gives more")));
     }
     Ok(())
+}
+
+/// A figure of commits that may be lost would be none.
+fn ensure_durable(report: &Report) -> Result<(), Failure> {
+    let settings: Vec<_> = report.figures.unsafe_settings.iter().map(|setting| plain(setting)).collect();
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let settings = settings.join(", ");
+    Err(Failure::Void(format!("no figure of a store whose commits may be lost: {settings}; set it to on")))
 }
 
 fn within(what: &str, why: Failure) -> Failure {

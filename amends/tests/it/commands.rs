@@ -118,6 +118,18 @@ fn benches(server: &Server, place: &Place) {
     assert!(figures["orders"].as_u64().unwrap() > 0, "{figures}");
     let error = refused(server, &format!("{load} {}", elsewhere.display()));
     assert_eq!(error["code"], "VOID", "{error}");
+
+    // A hundred orders and more, of which some wait for a person.
+    let reviewed =
+        server.json(&words("bench --seconds 2 --warm-up 0 --in-flight 16 --mix review --data-dir", &[there]));
+    assert_eq!(reviewed["audited"], true, "{reviewed}");
+    let reviews = server.json(&["review", "list", "--state", "approved"]);
+    assert!(reviews.to_string().contains("\"reviewer\":\"bench\""), "{reviews}");
+
+    let url = format!("{}?options[synchronous_commit]=off", server.address("postgres"));
+    let error = refused(server, &format!("bench --seconds 1 --warm-up 0 --database-url {url}"));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("synchronous_commit = off"), "{error}");
 }
 
 fn refusals(server: &Server, sold: &str) {
