@@ -154,7 +154,7 @@ async fn measure<S: Subject>(
     ensure_answered(&measured)?;
     let mut connection = PgConnection::connect(postgres).await?;
     if let Some(left) = left.filter(|_| is_amends) {
-        Left::so_far(&mut connection).await?.ensure_by(&left, measured.answered)?;
+        left.ensure(&mut connection, measured.answered).await?;
     }
     if let (Some(flame), Some(file)) = (flame, look.flame) {
         flame.draw(file, "CPU of Amends and its Postgres under load")?;

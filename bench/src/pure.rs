@@ -30,6 +30,9 @@ use uuid::Uuid;
 /// A journal as it was stored: two lines of goods, happy to its end.
 const JOURNAL: &str = include_str!("../../orchestrator/golden/order-2/plain.jsonl");
 
+/// One that was turned round: declined, and everything taken back.
+const DECLINED: &str = include_str!("../../orchestrator/golden/order-2/declined.jsonl");
+
 /// The one function within which instructions are counted.
 #[inline(never)]
 pub fn measured(times: u64, work: &mut dyn FnMut()) {
@@ -52,6 +55,8 @@ pub fn cases() -> Vec<(&'static str, fn() -> anyhow::Result<Work>)> {
         ("fold a journal", fold_journal),
         ("decide at every version", decide),
         ("make every call", make_calls),
+        ("decide what is taken back", decide_back),
+        ("make every command that takes back", make_commands),
         ("show and announce every version", show),
         ("take a group of 512 commits", group),
         ("hash a request, ask the barrier", ask_barrier),
@@ -60,7 +65,11 @@ pub fn cases() -> Vec<(&'static str, fn() -> anyhow::Result<Work>)> {
 }
 
 fn journal() -> anyhow::Result<Vec<Vec<Recorded>>> {
-    JOURNAL.lines().map(|row| Ok(serde_json::from_str(row)?)).collect()
+    read(JOURNAL)
+}
+
+fn read(journal: &str) -> anyhow::Result<Vec<Vec<Recorded>>> {
+    journal.lines().map(|row| Ok(serde_json::from_str(row)?)).collect()
 }
 
 fn saga() -> anyhow::Result<Arc<dyn Kind>> {
@@ -72,11 +81,15 @@ fn fold(events: &[Recorded]) -> anyhow::Result<State> {
     Ok(State::load(events.iter().map(|recorded| (&recorded.event, recorded.at)))?)
 }
 
-/// The state at each version, with the time of its last fact.
 fn states() -> anyhow::Result<Vec<(State, i64)>> {
+    states_of(JOURNAL)
+}
+
+/// The state at each version, with the time of its last fact.
+fn states_of(journal: &str) -> anyhow::Result<Vec<(State, i64)>> {
     let mut events = Vec::new();
     let mut states = Vec::new();
-    for row in journal()? {
+    for row in read(journal)? {
         events.extend(row);
         let at = events.last().map_or(0, |recorded| recorded.at);
         states.push((fold(&events)?, at));
@@ -146,6 +159,39 @@ fn make_calls() -> anyhow::Result<Work> {
             let name = saga.definition().steps[*step].name.to_string();
             let header = StepHeader { saga_id: id.clone(), step: name, attempt: 1, ..StepHeader::default() };
             let _ = black_box(content.call(*step, header, &states[*version].0));
+        }
+    }))
+}
+
+fn decide_back() -> anyhow::Result<Work> {
+    let (saga, states) = (saga()?, states_of(DECLINED)?);
+    Ok(Box::new(move || {
+        for (state, at) in &states {
+            black_box(next(saga.definition(), black_box(state), *at));
+        }
+    }))
+}
+
+fn make_commands() -> anyhow::Result<Work> {
+    let (saga, states) = (saga()?, states_of(DECLINED)?);
+    let id = SagaId::from_uuid(Uuid::from_u128(7)).to_string();
+    let commands: Vec<(usize, usize)> = states
+        .iter()
+        .enumerate()
+        .flat_map(|(version, (state, at))| {
+            let moves = next(saga.definition(), state, *at);
+            moves.into_iter().filter_map(move |one| match one {
+                Move::Compensate(step) => Some((version, step)),
+                _ => None,
+            })
+        })
+        .collect();
+    anyhow::ensure!(commands.len() >= 2, "the journal leads to {} commands", commands.len());
+    Ok(Box::new(move || {
+        for (version, step) in &commands {
+            let name = saga.definition().steps[*step].name.to_string();
+            let header = StepHeader { saga_id: id.clone(), step: name, attempt: 1, ..StepHeader::default() };
+            let _ = black_box(saga.command(*step, header, &states[*version].0));
         }
     }))
 }

@@ -69,7 +69,11 @@ impl Embedded {
         let mut command = Command::new(program);
         command.args(["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(&folder).args(flags);
-        command.env("AMENDS_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .env("AMENDS_LOG", "warn,sqlx_core::pool=off")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command.kill_on_drop(true);
         let mut child =
             command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
@@ -221,7 +225,7 @@ fn forward(mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) 
     tokio::spawn(async move {
         let mut told = 0;
         while let Ok(Some(line)) = lines.next_line().await {
-            if (line.contains("WARN") || line.contains("ERROR")) && told < 20 {
+            if (line.contains("WARN") || line.contains("ERROR")) && told < 5 {
                 told += 1;
                 eprintln!("amends up: {line}");
             }
