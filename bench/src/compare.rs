@@ -45,7 +45,7 @@ pub struct Plan {
 /// When a run is void.
 pub async fn measure(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<Table> {
     let each = plan.stack.as_ref().map_or(0, |stack| if stack.servers.len() > 1 { 3 } else { 2 });
-    let all = plan.times * (loads(plan.load, 0.0).len() + 2 + each);
+    let all = plan.times * (loads(plan.load, 0.0).len() + 3 + each);
     let mut rounds = Rounds { plan: &plan, say: &say, all, done: 0, runs: Vec::new() };
     for _ in 0..plan.times {
         rounds.once().await?;
@@ -109,6 +109,8 @@ impl<S: Fn(&str)> Rounds<'_, S> {
         let of_baseline = Load { pace: Pace::Closed(*baseline_in_flight), ..*load };
         let figures = plan::baseline(program, of_baseline).await?;
         self.note(run::BASELINE, figures);
+        let single = Load { pace: Pace::Closed(1), mix: Mix::Happy, ..*load };
+        self.note(run::BASELINE_ALONE, plan::baseline(program, single).await?);
         self.embedded(run::EMBEDDED, *load).await?;
         let rate = Summary::of(self.of(run::EMBEDDED).to_vec()).per_second.1;
         for (name, load) in loads(*load, rate) {
@@ -116,7 +118,6 @@ impl<S: Fn(&str)> Rounds<'_, S> {
         }
         let Some(both) = &self.plan.stack else { return Ok(()) };
         let one = There { servers: both.servers.iter().take(1).cloned().collect(), ..both.clone() };
-        let single = Load { pace: Pace::Closed(1), mix: Mix::Happy, ..*load };
         self.there(run::STACK, &one, *load).await?;
         self.there(run::STACK_ALONE, &one, single).await?;
         if both.servers.len() > 1 {

@@ -163,11 +163,14 @@ fn make_calls() -> anyhow::Result<Work> {
     }))
 }
 
+/// So much later, in milliseconds, a command that nobody answered is sent again.
+const MUCH_LATER: i64 = 3_600_000;
+
 fn decide_back() -> anyhow::Result<Work> {
     let (saga, states) = (saga()?, states_of(DECLINED)?);
     Ok(Box::new(move || {
         for (state, at) in &states {
-            black_box(next(saga.definition(), black_box(state), *at));
+            black_box(next(saga.definition(), black_box(state), *at + MUCH_LATER));
         }
     }))
 }
@@ -179,7 +182,7 @@ fn make_commands() -> anyhow::Result<Work> {
         .iter()
         .enumerate()
         .flat_map(|(version, (state, at))| {
-            let moves = next(saga.definition(), state, *at);
+            let moves = next(saga.definition(), state, *at + MUCH_LATER);
             moves.into_iter().filter_map(move |one| match one {
                 Move::Compensate(step) => Some((version, step)),
                 _ => None,

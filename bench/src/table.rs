@@ -97,6 +97,7 @@ impl std::fmt::Display for Row {
 /// What is loaded in each round; the names of the runs.
 pub(crate) mod run {
     pub(crate) const BASELINE: &str = "baseline";
+    pub(crate) const BASELINE_ALONE: &str = "baseline, one order alone";
     pub(crate) const EMBEDDED: &str = "embedded";
     pub(crate) const ALONE: &str = "one order alone";
     pub(crate) const HALF: &str = "open loop, half the rate";

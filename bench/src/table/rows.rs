@@ -15,6 +15,10 @@ pub(super) fn of(measured: &Measured) -> Vec<Row> {
     if let Some(baseline) = measured.of(run::BASELINE) {
         rows.push(Row::reported("hand-written baseline", rate(baseline)));
     }
+    if let Some(single) = measured.of(run::BASELINE_ALONE) {
+        let text = format!("p50 {}, p99 {}", ms(single.p50_ms), ms(single.p99_ms));
+        rows.push(Row::reported("hand-written baseline, one order alone", text));
+    }
     rows.extend(by_baseline(
         measured,
         "embedded, 512 in flight, 2 % declined",
