@@ -23,7 +23,8 @@ use load::{
 /// How the lines of a stack are measured.
 pub(crate) const OF_A_STACK: &str = "Two lines are of a stack, and a third of two orchestrators:
   cargo xtask stack -- --release --measured --no-demo --orchestrators 2       and, in another terminal:
-  . .amends/stack.env; cargo run --release -p bench -- compare --stack --server URL,URL";
+  . .amends/stack.env
+  cargo run --release -p bench -- compare --stack --server $AMENDS_SERVER,$AMENDS_SERVER_2";
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
