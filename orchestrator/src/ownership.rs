@@ -1,10 +1,11 @@
 //! Keeps this instance's lease and its shards: renews, takes, hands over.
 //!
 //! On two connections of its own, apart from the pool, so that overload never loses a lease. What to take and what to
-//! hand over is decided by [`shard::plan`]; the driver is told before a shard is handed over and after one is taken.
+//! hand over is decided by [`shard::plan`]; the driver is told before a shard is handed over and after one is taken. What
+//! was gained counts, whatever becomes of the rest of a round; only a lease that is not renewed may be lost.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     driver::Input,
     metrics,
-    shard::{self, Look, ShardRow, Watch},
+    shard::{self, Look, Plan, Reach, Reached, ShardRow, Watch},
 };
 
 /// What the doors may know: shards driven here, and what the living can drive.
@@ -79,8 +80,7 @@ struct Kept {
     watch: Watch,
     /// Driven here: shard and epoch.
     mine: BTreeMap<i16, i64>,
-    /// Tried for by this process: a row that names us there is no death's.
-    reached_for: BTreeSet<i16>,
+    reach: Reach,
 }
 
 /// A connection for what has to be done, and one for whoever is in its way.
@@ -100,11 +100,7 @@ impl Keeper {
         let mut pair = None;
         while !self.is_leaving() {
             let began = Instant::now();
-            if let Err(error) = self.look(&mut pair, &mut kept).await {
-                tracing::warn!(%error, "the lease could not be renewed");
-                self.owned.driven.store(false, Ordering::Relaxed);
-                pair = None;
-            }
+            pair = self.look(pair, &mut kept).await;
             self.rest((self.lease / 10).saturating_sub(began.elapsed())).await;
         }
         self.hand_all_over(pair, kept.mine).await;
@@ -125,10 +121,32 @@ impl Keeper {
     }
 
     /// One round. A network that swallows everything must not keep the lease loop: past its time the connections are
-    /// dropped with whatever was under way on them, and what that came to is read in the next round.
-    async fn look(&self, pair: &mut Option<Pair>, kept: &mut Kept) -> sqlx::Result<()> {
-        let limit = (self.lease / 2).max(Duration::from_secs(2));
-        in_time(limit, self.round(pair, kept)).await
+    /// dropped with whatever was under way on them, and what that came to is read in the next round. The connections, if
+    /// they are good for it.
+    async fn look(&self, pair: Option<Pair>, kept: &mut Kept) -> Option<Pair> {
+        let until = Instant::now() + (self.lease / 2).max(Duration::from_secs(2));
+        let (mut pair, look) = match in_time(until, self.renew(pair)).await {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                tracing::warn!(%error, "the lease could not be renewed");
+                self.owned.driven.store(false, Ordering::Relaxed);
+                kept.reach.look_away();
+                return None;
+            }
+        };
+        kept.watch.observe(&look, Instant::now());
+        self.drop_lost(&look, &mut kept.mine);
+        let followed = in_time(until, self.follow(&mut pair, &look, kept)).await;
+        let owners = || look.shards.iter().filter_map(|row| row.owner);
+        let is_driven = !kept.mine.is_empty() || owners().any(|id| kept.watch.is_alive(id, self.lease));
+        self.owned.driven.store(is_driven, Ordering::Relaxed);
+        match followed {
+            Ok(()) => Some(pair),
+            Err(error) => {
+                tracing::warn!(%error, "the lease is renewed, but what follows from it was not all done");
+                None
+            }
+        }
     }
 
     async fn connect(&self) -> sqlx::Result<Pair> {
@@ -137,27 +155,29 @@ impl Keeper {
         Ok((first, second))
     }
 
-    async fn round(&self, pair: &mut Option<Pair>, kept: &mut Kept) -> sqlx::Result<()> {
-        let (first, second) = match pair {
+    async fn renew(&self, pair: Option<Pair>) -> sqlx::Result<(Pair, Look)> {
+        let mut pair = match pair {
             Some(pair) => pair,
-            None => pair.insert(self.connect().await?),
+            None => self.connect().await?,
         };
-        let look = shard::renew(first, self.me, &self.definitions, &self.address).await?;
-        kept.watch.observe(&look, Instant::now());
-        self.drop_lost(&look, &mut kept.mine);
+        let look = shard::renew(&mut pair.0, self.me, &self.definitions, &self.address).await?;
+        Ok((pair, look))
+    }
+
+    /// Does what follows from a look. What may wait for somebody comes last.
+    async fn follow(&self, pair: &mut Pair, look: &Look, kept: &mut Kept) -> sqlx::Result<()> {
         let watch = &kept.watch;
         let alive = |id: Uuid| watch.is_alive(id, self.lease);
-        self.tell_listed(&look, alive);
+        self.tell_listed(look, alive);
         let held: Vec<i16> = kept.mine.keys().copied().collect();
-        let plan = shard::plan(self.me, &held, &look, alive);
-        let gone = watch.gone(&look, self.lease);
-        let others = look.shards.iter().filter_map(|row| row.owner).any(alive);
-        self.take(first, second, &plan.take, kept).await?;
-        if !plan.release.is_empty() {
-            self.hand_over(first, &plan.release, &mut kept.mine).await?;
+        let Plan { take, release } = shard::plan(self.me, &held, look, alive);
+        let gone = watch.gone(look, self.lease);
+        let alone = self.take_free(&mut pair.0, take, kept).await?;
+        if !release.is_empty() {
+            unless_refused(self.hand_over(&mut pair.0, &release, &mut kept.mine).await)?;
         }
-        self.owned.driven.store(others || !kept.mine.is_empty(), Ordering::Relaxed);
-        shard::bury(first, &gone).await
+        unless_refused(shard::bury(&mut pair.0, &gone).await)?;
+        self.take_alone(pair, alone, kept).await
     }
 
     fn tell_listed(&self, look: &Look, alive: impl Fn(Uuid) -> bool) {
@@ -183,29 +203,38 @@ impl Keeper {
         let _ = self.driver.send(Input::Lost(lost));
     }
 
-    async fn take(
+    /// Takes what nobody keeps locked. What is to be taken alone.
+    async fn take_free(
         &self,
         first: &mut PgConnection,
-        second: &mut PgConnection,
-        rows: &[ShardRow],
+        rows: Vec<ShardRow>,
         kept: &mut Kept,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<Vec<ShardRow>> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(kept.reach.miss_all(Vec::new()));
         }
-        let reached_before = kept.reached_for.clone();
-        kept.reached_for.extend(rows.iter().map(|row| row.shard));
-        let died = |row: &ShardRow| {
-            let own = row.owner == Some(self.me) && reached_before.contains(&row.shard);
-            !own && (row.owner.is_some() || !row.released)
-        };
-        let free: BTreeMap<i16, i64> = shard::acquire_free(first, rows, self.me).await?.into_iter().collect();
-        let gained = rows.iter().filter_map(|row| Some((row.shard, *free.get(&row.shard)?, died(row))));
+        let reached: Vec<Reached> = rows.iter().map(|row| kept.reach.out(self.me, row.clone())).collect();
+        let free: BTreeMap<i16, i64> =
+            shard::acquire_free(first, &rows, self.me).await?.into_iter().collect();
+        let gained =
+            reached.iter().filter_map(|one| Some((one.row.shard, *free.get(&one.row.shard)?, one.died)));
         self.gained(gained.collect(), &mut kept.mine);
         // Locked by a commit under way or by somebody who hangs, or another's by now.
-        for row in rows.iter().filter(|row| !free.contains_key(&row.shard)) {
-            if let Some(epoch) = shard::acquire(first, second, row, self.me).await? {
-                self.gained(vec![(row.shard, epoch, died(row))], &mut kept.mine);
+        let missed = reached.into_iter().filter(|one| !free.contains_key(&one.row.shard));
+        Ok(kept.reach.miss_all(missed.collect()))
+    }
+
+    async fn take_alone(&self, pair: &mut Pair, rows: Vec<ShardRow>, kept: &mut Kept) -> sqlx::Result<()> {
+        for row in rows {
+            let one = kept.reach.out(self.me, row);
+            match shard::acquire(&mut pair.0, &mut pair.1, &one.row, self.me).await {
+                Ok(Some(epoch)) => self.gained(vec![(one.row.shard, epoch, one.died)], &mut kept.mine),
+                Ok(None) => kept.reach.miss(&one),
+                Err(error) if shard::is_refusal(&error) => {
+                    tracing::warn!(shard = one.row.shard, %error, "a locked shard could not be taken");
+                    kept.reach.miss(&one);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -222,6 +251,7 @@ impl Keeper {
         }
         let _ = self.driver.send(Input::Gained(gained));
         self.owned.set(mine);
+        self.owned.driven.store(true, Ordering::Relaxed);
     }
 
     async fn hand_over(
@@ -252,16 +282,27 @@ impl Keeper {
             self.hand_over(&mut first, &shards, &mut mine).await?;
             shard::leave(&mut first, self.me).await
         };
-        if let Err(error) = in_time(Duration::from_secs(5), over).await {
+        if let Err(error) = in_time(Instant::now() + Duration::from_secs(5), over).await {
             tracing::warn!(%error, "could not hand the shards over; their lease will lapse");
         }
     }
 }
 
 /// Bounds what is done on a connection that is dropped when its time is up. Nothing of a pool may stand in here.
-async fn in_time<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    match tokio::time::timeout(limit, work).await {
+async fn in_time<T>(until: Instant, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match tokio::time::timeout_at(until, work).await {
         Ok(done) => done,
         Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// What the database refuses is tried again in the next round, and keeps nothing else from being done in this one.
+fn unless_refused(done: sqlx::Result<()>) -> sqlx::Result<()> {
+    match done {
+        Err(error) if shard::is_refusal(&error) => {
+            tracing::warn!(%error, "the database refused a part of the round");
+            Ok(())
+        }
+        done => done,
     }
 }

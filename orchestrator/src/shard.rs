@@ -4,9 +4,10 @@
 //! overload never loses a lease. A lease has lapsed when its counter did not change over the lease time of successful
 //! reads, by the observer's monotonic clock; no clock is compared with another. Every acquisition raises the shard's
 //! epoch by updating its fence row, which every commit of the old owner takes for share: whoever comes second sees the
-//! other. A holder that hangs is terminated. Who takes what is decided in [`plan`].
+//! other. A holder that hangs is terminated. Who takes what is decided in [`plan`], what is taken alone in [`Reach`].
 
 mod plan;
+mod reach;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,11 +15,17 @@ use chassis::{
     crash,
     sql::{Checked, Statement},
 };
-use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
+use sqlx::{
+    Connection as _, PgConnection, Postgres, Transaction,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use self::plan::{Plan, plan};
+pub use self::{
+    plan::{Plan, plan},
+    reach::{Reach, Reached},
+};
 
 static RENEW: Statement<(Uuid, String, String)> = Statement::new(
     // Absorbs the first renewal and a restart under the same id.
@@ -28,12 +35,13 @@ static RENEW: Statement<(Uuid, String, String)> = Statement::new(
 )
 .by_the_clock();
 
-static INSTANCES: Statement<(), (Uuid, i64, String)> =
-    Statement::new("select instance_id, counter, definitions from orchestrator.instance");
-
-static SHARDS: Statement<(), (i16, Option<Uuid>, bool, i64)> = Statement::new(
-    "select h.shard_id, h.owner_id, h.released, f.epoch from orchestrator.shard h \
-     join orchestrator.fence f on f.shard_id = h.shard_id order by h.shard_id",
+// Instances (without a shard) and shards by one statement, so that both are of one moment: a newcomer that takes shards
+// between two would own them without being on the list, as the dead do.
+static LOOK: Statement<(), (Option<i16>, Option<Uuid>, i64, String, bool)> = Statement::new(
+    "select null::smallint as shard_id, instance_id, counter, definitions, false from orchestrator.instance \
+     union all \
+     select h.shard_id, h.owner_id, f.epoch, '', h.released from orchestrator.shard h \
+     join orchestrator.fence f on f.shard_id = h.shard_id order by shard_id",
 );
 
 // Whatever anybody keeps locked is passed over, so that it waits for nobody, and nobody for it in a circle.
@@ -77,20 +85,7 @@ static HOLDERS: Statement<(i32,), (i32,)> = Statement::new("select distinct unne
 static TERMINATE: Statement<(i32,), (bool,)> = Statement::new("select pg_terminate_backend($1)");
 
 pub(crate) fn statements() -> Vec<&'static dyn Checked> {
-    vec![
-        &RENEW,
-        &INSTANCES,
-        &SHARDS,
-        &RAISE_FREE,
-        &RAISE,
-        &OWN,
-        &RELEASE,
-        &LEAVE,
-        &BURY,
-        &BACKEND,
-        &HOLDERS,
-        &TERMINATE,
-    ]
+    vec![&RENEW, &LOOK, &RAISE_FREE, &RAISE, &OWN, &RELEASE, &LEAVE, &BURY, &BACKEND, &HOLDERS, &TERMINATE]
 }
 
 /// A shard as it was read.
@@ -106,7 +101,7 @@ pub struct ShardRow {
     pub epoch: i64,
 }
 
-/// What was read in one look.
+/// What was read in one look: all of one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Look {
     /// Everybody's counter and definitions.
@@ -165,22 +160,23 @@ pub async fn renew(
     address: &str,
 ) -> sqlx::Result<Look> {
     RENEW.run(connection, (me, definitions.join(","), address.to_owned())).await?;
-    let instances = INSTANCES.all(connection, ()).await?;
-    let shards = SHARDS.all(connection, ()).await?;
-    Ok(Look {
-        instances: instances
-            .into_iter()
-            .map(|(id, counter, list)| (id, (counter, list.split(',').map(str::to_owned).collect())))
-            .collect(),
-        shards: shards
-            .into_iter()
-            .map(|(shard, owner, released, epoch)| ShardRow { shard, owner, released, epoch })
-            .collect(),
-    })
+    let mut look = Look::default();
+    for (shard, id, number, definitions, released) in LOOK.all(connection, ()).await? {
+        match (shard, id) {
+            (Some(shard), owner) => look.shards.push(ShardRow { shard, owner, released, epoch: number }),
+            (None, Some(id)) => {
+                let listed = definitions.split(',').map(str::to_owned).collect();
+                look.instances.insert(id, (number, listed));
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(look)
 }
 
 /// Acquires those of these shards that nobody has acquired since they were read and that nobody keeps locked, all by one
-/// commit: a take-over lasts as long for many as for one. What they are now at; [`acquire`] is for the others.
+/// commit: a take-over lasts as long for many as for one. What they are now at; [`Reach`] says which of the others are for
+/// [`acquire`].
 ///
 /// # Errors
 /// What the database said.
@@ -196,11 +192,11 @@ pub async fn acquire_free(
     Ok(raised)
 }
 
-/// Acquires a shard that may be locked: raises its epoch. None when somebody else did. A session that keeps the fence row locked for longer
-/// than half a second is terminated through `second`.
+/// Acquires a shard that may be locked: raises its epoch. None when somebody else did. A session that keeps it locked for
+/// longer than half a second is terminated through `second`.
 ///
 /// # Errors
-/// What the database said.
+/// What the database said. Whatever became of the terminating, what was acquired is.
 pub async fn acquire(
     first: &mut PgConnection,
     second: &mut PgConnection,
@@ -221,8 +217,20 @@ pub async fn acquire(
         Ok::<(), sqlx::Error>(())
     };
     let (taken, cleared) = tokio::join!(take, clear);
-    cleared?;
-    taken
+    let Err(error) = cleared else { return taken };
+    tracing::warn!(shard = row.shard, %error, "could not terminate who keeps a shard locked");
+    match taken {
+        // It waited too long: this is why, and the one that tells whether `second` is lost.
+        Err(waited) if is_refusal(&waited) => Err(error),
+        taken => taken,
+    }
+}
+
+/// Whether the database refused what was asked, and goes on listening: nothing was done, and the connection is as good as
+/// before.
+pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
+    let refused = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
+    refused.is_some_and(|e| e.severity() == PgSeverity::Error)
 }
 
 async fn raise(connection: &mut PgConnection, row: &ShardRow, me: Uuid) -> sqlx::Result<Option<i64>> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::{batcher::Command as _, testbed::TestDatabase};
-use e2e::{Builder, BusKind, Spec};
+use e2e::{Builder, BusKind, Spec, eventually};
 use orchestrator::{
     catalog::{Kind as _, order::OrderSaga},
     journal::{self, Recorded, Transition},
@@ -212,6 +212,93 @@ async fn what_is_free_is_taken_at_once_and_what_somebody_keeps_locked_waits_alon
     let expected: Vec<_> =
         (0..16).map(|shard| (shard, Some(if shard == 5 { other } else { me }), false, 1)).collect();
     assert_eq!(owned, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acquired_is_whatever_became_of_the_terminating() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let (mut a, mut second) = (as_orchestrator(&database).await, as_orchestrator(&database).await);
+    // The one that terminates is in the way itself: it ends in the middle of that.
+    let hold = "begin; select 1 from orchestrator.fence where shard_id = 3 for share";
+    second.execute(sqlx::raw_sql(hold)).await.unwrap();
+    let taken = shard::acquire(&mut a, &mut second, &free(3, 0), Uuid::now_v7()).await.unwrap();
+    assert_eq!(taken, Some(1));
+    assert!(second.ping().await.is_err(), "the run is void: the terminating went well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_look_is_of_one_moment() {
+    let database = TestDatabase::create(&[orchestrator::SCHEMA]).await;
+    let mut observer = as_orchestrator(&database).await;
+    let (me, newcomer) = (Uuid::now_v7(), Uuid::now_v7());
+    // While somebody looks, a newcomer joins and takes a shard.
+    let mut joining = database.connect().await;
+    let mut joining = joining.begin().await.unwrap();
+    let join = format!(
+        "lock table orchestrator.shard in access exclusive mode; \
+         insert into orchestrator.instance values ('{newcomer}', 1, '', ''); \
+         update orchestrator.shard set owner_id = '{newcomer}', released = false where shard_id = 3"
+    );
+    joining.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(join))).await.unwrap();
+    let looking = tokio::spawn(async move { shard::renew(&mut observer, me, &[], "").await.unwrap() });
+    let mut onlooker = database.connect().await;
+    while sqlx::query("select from pg_locks where relation = 'orchestrator.shard'::regclass and not granted")
+        .fetch_optional(&mut onlooker)
+        .await
+        .unwrap()
+        .is_none()
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    joining.commit().await.unwrap();
+    let look = looking.await.unwrap();
+    assert_eq!(look.shards.iter().map(|row| row.shard).collect::<Vec<_>>(), (0..16).collect::<Vec<_>>());
+    assert_eq!(look.shards[2], free(2, 0));
+    assert_eq!(look.instances[&me].0, 1);
+    for owner in look.shards.iter().filter_map(|row| row.owner) {
+        assert!(look.instances.contains_key(&owner), "an owner who is not on the list: {look:?}");
+    }
+}
+
+/// How often an instance renewed its lease, and its shards.
+async fn kept(database: &TestDatabase, instance: Uuid) -> (i64, Vec<i16>) {
+    let look = "select i.counter, array_remove(array_agg(h.shard_id order by h.shard_id), null) from orchestrator.instance i \
+        left join orchestrator.shard h on h.owner_id = i.instance_id where i.instance_id = $1 group by i.counter";
+    sqlx::query_as(look).bind(instance).fetch_one(&mut database.connect().await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_cannot_be_had_costs_no_other_and_one_that_somebody_hangs_on_is_had() {
+    const HOLD: &str = "select 1 from orchestrator.fence where shard_id = ";
+    let mut world = Builder::new(BusKind::Local).start().await;
+    world.orchestrators.remove(0).node.stop().await;
+    let database = &world.ground.database;
+    let (mut hung, mut mighty) = (as_orchestrator(database).await, database.connect().await);
+    let (mut hung, mut mighty) = (hung.begin().await.unwrap(), mighty.begin().await.unwrap());
+    // Whom the orchestrator's role may terminate, and whom it may not.
+    for (keeper, shard) in [(&mut hung, 2), (&mut mighty, 3)] {
+        let hold = sqlx::AssertSqlSafe(format!("{HOLD}{shard} for share"));
+        keeper.execute(sqlx::raw_sql(hold)).await.unwrap();
+    }
+    world.add_orchestrator().await;
+    let (one, database) = (&world.orchestrators[0], &world.ground.database);
+    eventually("it says that it drives", || std::future::ready(one.service.is_driven().then_some(()))).await;
+    eventually("it has tried for both", || async {
+        assert!(one.service.is_driven(), "not though it drives the others");
+        let (renewed, _) = kept(database, one.instance).await;
+        (renewed >= 3).then_some(())
+    })
+    .await;
+    let (_, shards) = kept(database, one.instance).await;
+    assert_eq!(shards, (0..16).filter(|shard| *shard != 3).collect::<Vec<_>>());
+    assert!(hung.rollback().await.is_err(), "the session that hung was terminated");
+    mighty.rollback().await.unwrap();
+    eventually("it has all", || async {
+        let (_, shards) = kept(database, one.instance).await;
+        (shards.len() == 16).then_some(())
+    })
+    .await;
+    world.audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

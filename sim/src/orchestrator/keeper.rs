@@ -1,16 +1,16 @@
-//! Keeps the lease and the shards (DESIGN 4.7). Mirrors `ownership.rs`; who takes what and who lives is the product's own
-//! [`shard::plan`] and [`shard::Watch`].
+//! Keeps the lease and the shards (DESIGN 4.7). Mirrors `ownership.rs`; who takes what, who lives, and what is taken alone
+//! is the product's own [`shard::plan`], [`shard::Watch`] and [`shard::Reach`].
 //!
 //! Looks are deeds that are planned whether there is work or not; what follows from a look is work.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
 use orchestrator::{
     driver::Input,
-    shard::{self, Look, ShardRow, Watch},
+    shard::{self, Look, Reach, Reached, ShardRow, Watch},
 };
 use tokio::{sync::oneshot, time::Instant};
 use uuid::Uuid;
@@ -33,8 +33,7 @@ pub struct Kept {
     born: Instant,
     /// Driven here: shard and epoch.
     mine: BTreeMap<i16, i64>,
-    /// Tried for by this process: a row that names us there is no death's.
-    reached_for: BTreeSet<i16>,
+    reach: Reach,
     /// The definitions that each living instance lists.
     pub listed: Vec<Vec<String>>,
     /// It hands everything over and stays out.
@@ -47,7 +46,7 @@ impl Default for Kept {
             watch: Watch::default(),
             born: Instant::now(),
             mine: BTreeMap::new(),
-            reached_for: BTreeSet::new(),
+            reach: Reach::default(),
             listed: Vec::new(),
             leaving: false,
         }
@@ -104,6 +103,9 @@ fn look(w: &mut World, process: ProcessId) {
         move |w, look| match look {
             Ok(look) => looked(w, process, me, look),
             Err(_) => {
+                if let Some(o) = w.orchestrators.get_mut(&process) {
+                    o.kept.reach.look_away();
+                }
                 let delay = between_looks(w);
                 plan_look(w, process, delay);
             }
@@ -131,7 +133,7 @@ fn looked(w: &mut World, process: ProcessId, me: Uuid, look: Look) {
     let gone = watch.gone(&look, lease);
     o.kept.listed = listed;
     sweep_if_absent(w, process);
-    take(w, process, plan.take, move |w| {
+    take_free(w, process, plan.take, move |w, alone| {
         let bury = move |w: &mut World| {
             if !gone.is_empty() {
                 w.transact_as(
@@ -141,7 +143,7 @@ fn looked(w: &mut World, process: ProcessId, me: Uuid, look: Look) {
                     |_, _| {},
                 );
             }
-            next_look(w, process);
+            take_alone(w, process, alone.into(), move |w| next_look(w, process));
         };
         if plan.release.is_empty() { bury(w) } else { hand_over(w, process, plan.release, bury) }
     });
@@ -177,31 +179,49 @@ fn drop_lost(w: &mut World, process: ProcessId, look: &Look) {
     feed(w, process, Feed::Input(Input::Lost(lost)));
 }
 
-/// A shard that is reached for, and whether its last owner died.
-type Reach = (ShardRow, bool);
-
-fn take(w: &mut World, process: ProcessId, rows: Vec<ShardRow>, then: impl FnOnce(&mut World) + 'static) {
-    if rows.is_empty() {
-        return then(w);
-    }
+/// What nobody keeps locked, by one commit. `then` is given what is to be taken alone.
+fn take_free(
+    w: &mut World,
+    process: ProcessId,
+    rows: Vec<ShardRow>,
+    then: impl FnOnce(&mut World, Vec<ShardRow>) + 'static,
+) {
     let Some(o) = w.orchestrators.get_mut(&process) else { return };
-    let reached_before = o.kept.reached_for.clone();
-    o.kept.reached_for.extend(rows.iter().map(|row| row.shard));
-    let died = |row: &ShardRow| {
-        let own = row.owner == Some(o.me) && reached_before.contains(&row.shard);
-        !own && (row.owner.is_some() || !row.released)
-    };
-    let died: Vec<bool> = rows.iter().map(died).collect();
-    raise(w, process, rows.into_iter().zip(died).collect(), VecDeque::new(), then);
+    if rows.is_empty() {
+        let alone = o.kept.reach.miss_all(Vec::new());
+        return then(w, alone);
+    }
+    let reached = rows.into_iter().map(|row| o.kept.reach.out(o.me, row)).collect();
+    raise(w, process, reached, move |w, missed| {
+        let Some(o) = w.orchestrators.get_mut(&process) else { return };
+        let alone = o.kept.reach.miss_all(missed);
+        then(w, alone);
+    });
 }
 
-/// These by one commit, and whatever somebody keeps locked each by one of its own.
+/// Whatever two looks found locked, each by a commit of its own.
+fn take_alone(
+    w: &mut World,
+    process: ProcessId,
+    mut rows: VecDeque<ShardRow>,
+    then: impl FnOnce(&mut World) + 'static,
+) {
+    let Some(row) = rows.pop_front() else { return then(w) };
+    let Some(o) = w.orchestrators.get_mut(&process) else { return };
+    let one = o.kept.reach.out(o.me, row);
+    raise(w, process, vec![one], move |w, missed| {
+        let Some(o) = w.orchestrators.get_mut(&process) else { return };
+        missed.iter().for_each(|one| o.kept.reach.miss(one));
+        take_alone(w, process, rows, then);
+    });
+}
+
+/// Of several, some may be locked. `then` is given what was missed.
 fn raise(
     w: &mut World,
     process: ProcessId,
-    reach: Vec<Reach>,
-    mut alone: VecDeque<Reach>,
-    then: impl FnOnce(&mut World) + 'static,
+    reached: Vec<Reached>,
+    then: impl FnOnce(&mut World, Vec<Reached>) + 'static,
 ) {
     let Some(me) = w.orchestrators.get(&process).map(|o| o.me) else { return };
     let keeps = w.has(Bug::NoEpoch);
@@ -209,27 +229,25 @@ fn raise(
         process,
         true,
         move |w| {
-            let (is_alone, mut gained, mut left) = (reach.len() == 1, Vec::new(), Vec::new());
-            for (row, died) in reach {
+            let (is_alone, mut gained, mut missed) = (reached.len() == 1, Vec::new(), Vec::new());
+            for one in reached {
                 if !is_alone && w.luck.chance(w.weather.locked) {
                     w.mark(Mark::ShardLocked);
-                    left.push((row, died));
-                } else if let Some(epoch) = w.tables.raise(&row, me, keeps) {
-                    w.judge.acquired(process, row.shard, epoch);
-                    gained.push((row.shard, epoch, died));
+                    missed.push(one);
+                } else if let Some(epoch) = w.tables.raise(&one.row, me, keeps) {
+                    w.judge.acquired(process, one.row.shard, epoch);
+                    gained.push((one.row.shard, epoch, one.died));
+                } else {
+                    missed.push(one);
                 }
             }
-            (gained, left)
+            (gained, missed)
         },
         move |w, done| {
             // What it came to is read in the next round.
-            let Ok((taken, left)) = done else { return next_look(w, process) };
+            let Ok((taken, missed)) = done else { return next_look(w, process) };
             gained(w, process, taken);
-            alone.extend(left);
-            match alone.pop_front() {
-                Some(next) => raise(w, process, vec![next], alone, then),
-                None => then(w),
-            }
+            then(w, missed);
         },
     );
 }
