@@ -137,22 +137,29 @@ fn decide() -> anyhow::Result<Work> {
     }))
 }
 
+/// Version and step of each move of one sort, decided so many milliseconds after the last fact.
+fn wanted(
+    saga: &dyn Kind,
+    states: &[(State, i64)],
+    later: i64,
+    sort: impl Fn(Move) -> Option<usize>,
+) -> Vec<(usize, usize)> {
+    let of = |(version, (state, at)): (usize, &(State, i64))| {
+        let moves = next(saga.definition(), state, *at + later);
+        moves.into_iter().filter_map(&sort).map(|step| (version, step)).collect::<Vec<_>>()
+    };
+    states.iter().enumerate().flat_map(of).collect()
+}
+
 fn make_calls() -> anyhow::Result<Work> {
     let (saga, states, input) = (saga()?, states()?, input()?);
     let id = SagaId::from_uuid(Uuid::from_u128(7));
     let content = Arc::clone(&saga).read(id, &input)?;
     let id = id.to_string();
-    let calls: Vec<(usize, usize)> = states
-        .iter()
-        .enumerate()
-        .flat_map(|(version, (state, at))| {
-            let moves = next(saga.definition(), state, *at);
-            moves.into_iter().filter_map(move |one| match one {
-                Move::Call(step) => Some((version, step)),
-                _ => None,
-            })
-        })
-        .collect();
+    let calls = wanted(saga.as_ref(), &states, 0, |one| match one {
+        Move::Call(step) => Some(step),
+        _ => None,
+    });
     anyhow::ensure!(calls.len() >= 4, "the journal leads to {} calls", calls.len());
     Ok(Box::new(move || {
         for (version, step) in &calls {
@@ -178,17 +185,10 @@ fn decide_back() -> anyhow::Result<Work> {
 fn make_commands() -> anyhow::Result<Work> {
     let (saga, states) = (saga()?, states_of(DECLINED)?);
     let id = SagaId::from_uuid(Uuid::from_u128(7)).to_string();
-    let commands: Vec<(usize, usize)> = states
-        .iter()
-        .enumerate()
-        .flat_map(|(version, (state, at))| {
-            let moves = next(saga.definition(), state, *at + MUCH_LATER);
-            moves.into_iter().filter_map(move |one| match one {
-                Move::Compensate(step) => Some((version, step)),
-                _ => None,
-            })
-        })
-        .collect();
+    let commands = wanted(saga.as_ref(), &states, MUCH_LATER, |one| match one {
+        Move::Compensate(step) => Some(step),
+        _ => None,
+    });
     anyhow::ensure!(commands.len() >= 2, "the journal leads to {} commands", commands.len());
     Ok(Box::new(move || {
         for (version, step) in &commands {
