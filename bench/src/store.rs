@@ -50,24 +50,10 @@ pub(crate) async fn counters(connection: &mut PgConnection) -> sqlx::Result<Coun
     })
 }
 
-/// Settings without which a commit is no promise, and that are not as they must be: `name = value`.
-async fn undurable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "select name || ' = ' || setting from pg_settings
-         where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting not in ('on', 'remote_apply')
-         union all
-         select 'a database or role sets ' || configuration
-         from pg_db_role_setting, unnest(setconfig) as configuration
-         where configuration ~ '^(synchronous_commit|fsync|full_page_writes)=' and configuration !~ '=(on|remote_apply)$'",
-    )
-    .fetch_all(connection)
-    .await
-}
-
 /// # Errors
 /// When a commit of this server is no promise: there is no figure then.
 pub(crate) async fn ensure_durable(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let undurable = undurable(connection).await?;
+    let undurable = chassis::database::unsafe_settings(connection).await?;
     anyhow::ensure!(
         undurable.is_empty(),
         "no figure of a server whose commits are no promise: {}; set it to on (postgresql.conf, alter role, alter database)",

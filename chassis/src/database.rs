@@ -180,6 +180,24 @@ async fn refuse_unsafe(connection: &mut PgConnection, allow: bool) -> Result<(),
     Ok(())
 }
 
+/// Settings by which a commit that this server acknowledged may be lost, as in `fsync = off`: of this session, of the server,
+/// and what is set for the sessions of others. `remote_apply` is more than `on`.
+///
+/// # Errors
+/// What the database said.
+pub async fn unsafe_settings(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select name || ' = ' || setting from pg_settings
+         where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting not in ('on', 'remote_apply')
+         union
+         select replace(configuration, '=', ' = ') from pg_db_role_setting, unnest(setconfig) as configuration
+         where configuration ~ '^(synchronous_commit|fsync|full_page_writes)=' and configuration !~ '=(on|remote_apply)$'
+         order by 1",
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// Brings the schema up to date, as an owner. A newer schema than this build knows is left alone, so that a rollback
 /// of the build starts.
 ///

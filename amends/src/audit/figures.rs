@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chassis::sql::{Checked, Statement};
+use chassis::{
+    database::unsafe_settings as unsafe_settings_of,
+    sql::{Checked, Statement},
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -35,17 +38,8 @@ static OPEN: Statement<(), (i64, Option<DateTime<Utc>>)> =
 static HELD: Statement<(), (i64,)> =
     Statement::new("select coalesce(sum(reserved), 0)::bigint from inventory.stock");
 
-/// Settings of this session and this server, and what is set for the sessions of others.
-static UNSAFE: Statement<(), (String,)> = Statement::new(
-    "select name || ' = ' || setting from pg_settings
-     where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'off'
-     union all
-     select replace(configuration, '=', ' = ') from pg_db_role_setting, unnest(setconfig) as configuration
-     where configuration in ('synchronous_commit=off', 'fsync=off', 'full_page_writes=off')",
-);
-
 pub(super) fn statements() -> Vec<&'static dyn Checked> {
-    vec![&OPEN, &HELD, &UNSAFE]
+    vec![&OPEN, &HELD]
 }
 
 impl Figures {
@@ -58,8 +52,7 @@ impl Figures {
         let (units_held,) = HELD.one(snapshot.at(room), ()).await.map_err(unreadable(room))?;
         let mut unsafe_settings = BTreeSet::new();
         for room in Room::ALL {
-            let found = UNSAFE.all(snapshot.at(room), ()).await.map_err(unreadable(room))?;
-            unsafe_settings.extend(found.into_iter().map(|(setting,)| setting));
+            unsafe_settings.extend(unsafe_settings_of(snapshot.at(room)).await.map_err(unreadable(room))?);
         }
         Ok(Self {
             open_sagas,
