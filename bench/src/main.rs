@@ -37,7 +37,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Every goal: Amends and the baseline in turn, under one load after the other; some fifteen minutes, five with --quick
+    /// Every goal: Amends and the baseline in turn, under one load after the other; some 13 minutes, nine with --quick
     #[command(after_help = flags::OF_A_STACK)]
     Compare(Compare),
     /// `amends up` alone
