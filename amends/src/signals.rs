@@ -4,7 +4,10 @@
 
 use std::{fs, io, path::PathBuf};
 
-use chassis::{clock, stop::Stop};
+use chassis::{
+    clock,
+    stop::{self, Stop},
+};
 use chrono::TimeDelta;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,7 +23,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
+            hang_up: if stop::ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
@@ -65,13 +68,4 @@ pub(crate) fn jump_when_told(file: PathBuf) {
         }
         Err(error) => tracing::error!(%error, "nobody can make this process's clock jump"),
     }
-}
-
-/// Whether whoever started the process wanted it to outlive the terminal. Where that cannot be seen, not.
-fn ignores_hang_up() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    // Signal 1 is the lowest bit.
-    mask & 1 == 1
 }

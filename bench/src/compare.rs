@@ -1,7 +1,8 @@
 //! The baseline and Amends in turn, under one load after the other, and what an outage and a death cost.
 //!
 //! Each run starts an `amends up` of its own on an empty folder, ends with the auditor, and is void if it finds anything. A
-//! round has every load once, so that a slow minute of the machine meets all of them alike.
+//! round has every load once, so that a slow minute of the machine meets all of them alike. A stack is measured first, beside
+//! a baseline of its own: what it needs is seen to be there before the long part, and gone when that begins.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::{
     growth, ordeal, plan,
     plan::{Look, There},
     report::{Figures, Summary},
+    stack::Stack,
     subject::Embedded,
     table::{Measured, Table, run},
 };
@@ -31,8 +33,8 @@ pub struct Plan {
     pub baseline_in_flight: usize,
     /// How many wait at the end of the outage, and how long it takes at least; none: neither outage nor death.
     pub ordeals: Option<(usize, std::time::Duration)>,
-    /// A stack that serves already, whose lines are measured as well.
-    pub stack: Option<There>,
+    /// Whether a stack is built and started, too.
+    pub stack: bool,
     /// Finished orders with which the tables are filled.
     pub growth: Option<i64>,
     /// Where it is drawn where the time goes, in one more run.
@@ -44,9 +46,11 @@ pub struct Plan {
 /// # Errors
 /// When a run is void.
 pub async fn measure(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<Table> {
-    let each = plan.stack.as_ref().map_or(0, |stack| if stack.servers.len() > 1 { 3 } else { 2 });
-    let all = plan.times * (loads(plan.load, 0.0).len() + 3 + each);
-    let mut rounds = Rounds { plan: &plan, say: &say, all, done: 0, runs: Vec::new() };
+    let each = loads(plan.load, 0.0).len() + 3 + if plan.stack { 4 } else { 0 };
+    let mut rounds = Rounds { plan: &plan, say: &say, all: plan.times * each, done: 0, runs: Vec::new() };
+    if plan.stack {
+        rounds.on_a_stack().await?;
+    }
     for _ in 0..plan.times {
         rounds.once().await?;
     }
@@ -70,7 +74,8 @@ pub async fn measure(plan: Plan, say: impl Fn(&str)) -> anyhow::Result<Table> {
     }
     let mut grown = None;
     if let Some(orders) = plan.growth {
-        let measured = growth::measure(program, orders, *load, flags, &say).await?;
+        let size = growth::Size { orders, times: plan.times };
+        let measured = growth::measure(program, size, *load, flags, &say).await?;
         say(&format!("{}; {CLEAN}", measured.line()));
         grown = Some(measured);
     }
@@ -84,7 +89,7 @@ const CLEAN: &str = "auditor: 0 violations";
 fn loads(load: Load, rate: f64) -> [(&'static str, Load); 8] {
     let happy = Load { mix: Mix::Happy, ..load };
     [
-        (run::ALONE, Load { pace: Pace::Closed(1), ..happy }),
+        (run::ALONE, single(load)),
         (run::HALF, Load { pace: Pace::Open(rate / 2.0), ..load }),
         (run::DECLINED, Load { mix: Mix::Declined, ..load }),
         (run::HOT, Load { spread: Spread::Hot, ..load }),
@@ -93,6 +98,11 @@ fn loads(load: Load, rate: f64) -> [(&'static str, Load); 8] {
         (run::HAPPY_512, Load { pace: Pace::Closed(512), ..happy }),
         (run::HAPPY_256, Load { pace: Pace::Closed(256), ..happy }),
     ]
+}
+
+/// One order at a time.
+fn single(load: Load) -> Load {
+    Load { pace: Pace::Closed(1), mix: Mix::Happy, ..load }
 }
 
 struct Rounds<'p, S> {
@@ -104,25 +114,39 @@ struct Rounds<'p, S> {
 }
 
 impl<S: Fn(&str)> Rounds<'_, S> {
+    /// All rounds of a stack.
+    async fn on_a_stack(&mut self) -> anyhow::Result<()> {
+        (self.say)("a stack with two orchestrators: built and started");
+        let load = self.plan.load;
+        let stack = Stack::start(&self.say).await?;
+        for _ in 0..self.plan.times {
+            self.baseline(run::STACK_BASELINE, self.of_baseline()).await?;
+            self.there(run::STACK, &stack.one(), load).await?;
+            self.there(run::STACK_ALONE, &stack.one(), single(load)).await?;
+            self.there(run::STACK_TWO, &stack.both, load).await?;
+        }
+        stack.stop().await
+    }
+
     async fn once(&mut self) -> anyhow::Result<()> {
-        let Plan { program, load, baseline_in_flight, .. } = self.plan;
-        let of_baseline = Load { pace: Pace::Closed(*baseline_in_flight), ..*load };
-        let figures = plan::baseline(program, of_baseline).await?;
-        self.note(run::BASELINE, figures);
-        let single = Load { pace: Pace::Closed(1), mix: Mix::Happy, ..*load };
-        self.note(run::BASELINE_ALONE, plan::baseline(program, single).await?);
+        let load = &self.plan.load;
+        self.baseline(run::BASELINE, self.of_baseline()).await?;
+        self.baseline(run::BASELINE_ALONE, single(*load)).await?;
         self.embedded(run::EMBEDDED, *load).await?;
         let rate = Summary::of(self.of(run::EMBEDDED).to_vec()).per_second.1;
         for (name, load) in loads(*load, rate) {
             self.embedded(name, load).await?;
         }
-        let Some(both) = &self.plan.stack else { return Ok(()) };
-        let one = There { servers: both.servers.iter().take(1).cloned().collect(), ..both.clone() };
-        self.there(run::STACK, &one, *load).await?;
-        self.there(run::STACK_ALONE, &one, single).await?;
-        if both.servers.len() > 1 {
-            self.there(run::STACK_TWO, both, *load).await?;
-        }
+        Ok(())
+    }
+
+    fn of_baseline(&self) -> Load {
+        Load { pace: Pace::Closed(self.plan.baseline_in_flight), ..self.plan.load }
+    }
+
+    async fn baseline(&mut self, name: &'static str, load: Load) -> anyhow::Result<()> {
+        let figures = plan::baseline(&self.plan.program, load).await?;
+        self.note(name, figures);
         Ok(())
     }
 

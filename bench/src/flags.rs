@@ -20,11 +20,16 @@ use load::{
     mix::{Mix, Spread},
 };
 
-/// How the lines of a stack are measured.
-pub(crate) const OF_A_STACK: &str = "Two lines are of a stack, and a third of two orchestrators:
-  cargo xtask stack -- --release --measured --no-demo --orchestrators 2       and, in another terminal:
-  . .amends/stack.env
-  cargo run --release -p bench -- compare --stack --server $AMENDS_SERVER,$AMENDS_SERVER_2";
+/// What `compare` does, and what it needs.
+pub(crate) const COMPARE: &str = "In this order:
+  a stack        `cargo xtask stack -- --release --measured --no-demo --orchestrators 2`, built if it is not, with private
+                 Postgres, RabbitMQ and Redis: what is missing of them is installed, or named; the hand-written baseline
+                 beside it, orders by one of its orchestrators, one order alone, orders by both, in turn
+  rounds         the hand-written baseline, then `amends up` under one load after the other
+  a death        `kill -9` with 10,000 sagas in hand
+  an outage      the ledger is away until --waiting sagas wait
+  growth         the first load on empty tables and on full ones
+Each starts on empty tables and ends with the auditor.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
@@ -43,23 +48,21 @@ pub(crate) struct Compare {
     /// Orders of the baseline in flight; 64 is where it is at its best
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = value_parser!(u16).range(1..=1000))]
     baseline_in_flight: u16,
-    /// Neither an outage nor a death
-    #[arg(long, conflicts_with_all = ["waiting", "away"])]
+    /// Only the rounds of one `amends up`: no stack, outage, death or growth
+    #[arg(long, conflicts_with_all = ["waiting", "away", "growth"])]
     quick: bool,
+    /// No stack: for a machine without RabbitMQ or Redis, for --amends and for flags of `amends up`
+    #[arg(long)]
+    no_stack: bool,
     /// How many sagas wait at the end of the outage
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     waiting: usize,
     /// For how long the ledger is away at least, in seconds
     #[arg(long, default_value_t = 60.0, value_name = "S")]
     away: f64,
-    /// Also a stack that serves already, in turn with the rest
-    #[arg(long)]
-    stack: bool,
-    #[command(flatten)]
-    place: Place,
-    /// Also the same load on tables with so many finished orders; 10 KB of disk for each
-    #[arg(long, value_name = "N")]
-    growth: Option<i64>,
+    /// With how many finished orders the tables are full; 10 KB of disk for each
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = value_parser!(i64).range(1..=100_000_000))]
+    growth: i64,
     /// Draws a flame graph in one more run, into this file (SVG); needs `perf`
     #[arg(long, value_name = "FILE")]
     flame: Option<PathBuf>,
@@ -74,10 +77,14 @@ impl Compare {
     /// As it is measured.
     ///
     /// # Errors
-    /// When a flag is out of its range, or the stack has no address.
+    /// When a flag is out of its range, or of something that a stack would not have.
     pub(crate) fn plan(self) -> anyhow::Result<compare::Plan> {
         ensure!((1..=1_000_000).contains(&self.waiting), "--waiting: 1 to 1000000");
-        ensure!(self.growth.is_none_or(|orders| orders > 0), "--growth: 1 or more");
+        let stack = !self.quick && !self.no_stack;
+        ensure!(
+            !stack || (self.what.amends.is_none() && self.what.flags.is_empty()),
+            "--amends and flags for `amends up` go with --no-stack or --quick: a stack is built from what is here"
+        );
         self.flame.as_deref().map_or(Ok(()), ensure_writable)?;
         let away = checked("--away", self.away, 0.0..=7200.0)?;
         let load = Load {
@@ -95,8 +102,8 @@ impl Compare {
             load,
             baseline_in_flight: usize::from(self.baseline_in_flight),
             ordeals: (!self.quick).then_some((self.waiting, away)),
-            stack: self.stack.then(|| self.place.there()).transpose()?,
-            growth: self.growth,
+            stack,
+            growth: (!self.quick).then_some(self.growth),
             flame: self.flame,
         })
     }
@@ -148,6 +155,7 @@ impl Place {
                 named(&self.risk, "--risk", "AMENDS_RISK_URL")?,
             ],
             postgres: named(&self.postgres, "--postgres", "AMENDS_ORCHESTRATOR_DATABASE_URL")?,
+            books: Vec::new(),
         })
     }
 }

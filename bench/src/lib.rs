@@ -21,6 +21,8 @@ pub mod plan;
 mod progress;
 pub mod pure;
 pub mod report;
+mod running;
+mod stack;
 pub mod store;
 pub mod subject;
 pub mod table;

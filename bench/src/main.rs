@@ -12,6 +12,7 @@ use bench::{
 };
 use clap::{Parser, Subcommand};
 use flags::{Compare, One, Place, What, checked};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How fast Amends is, beside code that has no orchestrator.
 #[derive(Debug, Parser)]
@@ -37,8 +38,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Every goal: Amends and the baseline in turn, under one load after the other; some 13 minutes, nine with --quick
-    #[command(after_help = flags::OF_A_STACK)]
+    /// Every goal: Amends and the baseline in turn, under one load after the other; some 20 minutes, nine with --quick
+    #[command(after_help = flags::COMPARE)]
     Compare(Compare),
     /// `amends up` alone
     Embedded {
@@ -68,6 +69,9 @@ enum Command {
         /// Finished orders to fill them with
         #[arg(long, default_value_t = 1_000_000, value_name = "N")]
         orders: i64,
+        /// Measurements before and after, of which the middle counts
+        #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
+        times: u8,
         #[command(flatten)]
         one: One,
     },
@@ -112,13 +116,32 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    let cli = Cli::parse();
+    // What was started ends with whoever holds it, so nothing may end us but this.
+    let outcome = tokio::select! {
+        outcome = run(cli) => outcome,
+        signal = signalled() => signal.and_then(|name| Err(anyhow::anyhow!("stopped by {name}"))),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The name of the first signal that asks us to end.
+async fn signalled() -> anyhow::Result<&'static str> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up =
+        if chassis::stop::ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        Some(_) = async { hang_up.as_mut()?.recv().await } => "SIGHUP",
+    })
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -129,8 +152,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Compare(flags) => {
             let (what, page) = (flags.what.clone(), flags.page.clone());
-            page.as_deref().map_or(Ok(()), flags::ensure_writable)?;
             let plan = flags.plan()?;
+            page.as_deref().map_or(Ok(()), flags::ensure_writable)?;
             let flame = plan.flame.clone();
             let report = what.report(compare::measure(plan, say).await?);
             print(&report);
@@ -149,9 +172,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let figures = plan::there(&program, &place.there()?, one.load.load()?, "there").await?;
             show(&one.what, figures)
         }
-        Command::Growth { orders, one } => {
+        Command::Growth { orders, times, one } => {
             let (program, load, flags) = (one.what.program()?, one.load.load()?, &one.what.flags);
-            let growth = growth::measure(&program, orders, load, flags, say).await?;
+            let size = growth::Size { orders, times: usize::from(times) };
+            let growth = growth::measure(&program, size, load, flags, say).await?;
             told(&one.what, growth.line(), growth)
         }
         Command::Outage { orders, away, what } => {

@@ -19,7 +19,7 @@ use crate::{
     meter,
     plan::{There, UNLIMITED, ensure_answered},
     store::{ensure_durable, ordeal as store},
-    subject::{self, Embedded},
+    subject::{self, Books, Embedded},
 };
 
 /// For as long as it takes, no order is given up.
@@ -245,7 +245,7 @@ pub async fn take_over_there(
     ensure!(taken >= orders as i64, "the run is void: {taken} of {orders} were taken over");
     let unsold = store::not_completed(&mut connection).await? - unsold;
     ensure!(unsold == 0, "the run is void: {unsold} orders did not complete");
-    subject::ensure_clean(subject::audit(program, None).await?)?;
+    subject::ensure_clean(subject::audit(program, Books::Named(&place.books)).await?)?;
     Ok(TakeOver { orders, ready_s: 0.0, first_s, last_s, ended_s })
 }
 

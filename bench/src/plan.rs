@@ -14,7 +14,7 @@ use crate::{
     progress,
     report::Figures,
     store::{self, machinery::Left, reads::Reads, statements},
-    subject::{self, Embedded},
+    subject::{self, Books, Embedded},
 };
 
 /// Flags for `amends up` that leave nothing but the machine to limit it: the provider answers at once, as the baseline's
@@ -82,6 +82,8 @@ pub struct There {
     pub services: [String; 3],
     /// Any database of its server.
     pub postgres: String,
+    /// Where the auditor looks, unless the environment says so.
+    pub books: Vec<(String, String)>,
 }
 
 impl There {
@@ -99,7 +101,7 @@ impl There {
     }
 }
 
-/// One run of what serves there. The auditor looks where the environment says.
+/// One run of what serves there.
 ///
 /// # Errors
 /// As [`embedded`].
@@ -107,7 +109,7 @@ pub async fn there(program: &Path, place: &There, load: Load, name: &str) -> any
     let doors = place.open().await?;
     let scene = Scene { postgres: &place.postgres, pids: Pids::default(), is_amends: true };
     let figures = measure(Arc::new(doors), scene, load, Look { name, ..Look::default() }).await;
-    let audit = subject::audit(program, None).await?;
+    let audit = subject::audit(program, Books::Named(&place.books)).await?;
     let figures = figures?;
     subject::ensure_clean(audit)?;
     Ok(figures)

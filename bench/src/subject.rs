@@ -12,10 +12,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use chassis::grpc;
 use load::Doors;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-};
+use tokio::process::Command;
+
+use crate::running::{Running, Said};
 
 /// A first start makes a cluster.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(40);
 /// A running `amends up`.
 #[derive(Debug)]
 pub struct Embedded {
-    child: Child,
+    running: Running,
     program: PathBuf,
     data: tempfile::TempDir,
     /// gRPC.
@@ -69,23 +68,16 @@ impl Embedded {
         let mut command = Command::new(program);
         command.args(["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(&folder).args(flags);
-        command
-            .env("AMENDS_LOG", "warn,sqlx_core::pool=off")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        command.kill_on_drop(true);
-        let mut child =
-            command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
-        let stderr = child.stderr.take().context("its standard error is piped")?;
-        let ready = tokio::time::timeout(PATIENCE, wait_until_ready(stderr)).await;
+        command.env("AMENDS_LOG", "warn,sqlx_core::pool=off");
+        let (running, said) = Running::start(command, "amends up", GRACE)?;
+        let ready = tokio::time::timeout(PATIENCE, wait_until_ready(said)).await;
         let ready = ready.context("amends up is not ready after two minutes")??;
         let of = |key: &str| {
             let found = ready.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
             found.map(str::to_owned).with_context(|| format!("the line `ready` names no {key}: {ready}"))
         };
         let (address, door, postgres) = (of("grpc")?, of("http")?, of("postgres")?);
-        Ok(Self { child, program: program.to_owned(), data, address, door, postgres })
+        Ok(Self { running, program: program.to_owned(), data, address, door, postgres })
     }
 
     /// Its doors, with the goods of the benchmark on sale.
@@ -106,7 +98,7 @@ impl Embedded {
         let text = std::fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
         let postmaster = text.lines().next().and_then(|line| line.trim().parse().ok());
         Ok(crate::meter::Pids {
-            subject: self.child.id(),
+            subject: self.running.id(),
             postmaster: Some(postmaster.context("postmaster.pid names no process")?),
             door: Some(self.door.clone()),
         })
@@ -117,7 +109,7 @@ impl Embedded {
     /// # Errors
     /// When it cannot look.
     pub async fn audit(&self) -> anyhow::Result<Option<String>> {
-        audit(&self.program, Some(&self.data.path().join("data"))).await
+        audit(&self.program, Books::Of(&self.data.path().join("data"))).await
     }
 
     /// Judges it, and stops it.
@@ -135,7 +127,7 @@ impl Embedded {
     /// # Errors
     /// When it cannot be killed.
     pub async fn kill(mut self) -> anyhow::Result<tempfile::TempDir> {
-        self.child.kill().await?;
+        self.running.kill().await?;
         Ok(self.data)
     }
 
@@ -143,15 +135,8 @@ impl Embedded {
     ///
     /// # Errors
     /// When it does not end within its grace.
-    pub async fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
-        if let Some(pid) =
-            self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
-        {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        let ended = tokio::time::timeout(GRACE, self.child.wait()).await;
-        let status = ended.context("amends up does not stop")??;
-        ensure!(status.success(), "amends up ended with {status}");
+    pub async fn stop(self) -> anyhow::Result<tempfile::TempDir> {
+        self.running.stop().await?;
         Ok(self.data)
     }
 }
@@ -165,22 +150,37 @@ pub(crate) fn ensure_clean(audit: Option<String>) -> anyhow::Result<()> {
     }
 }
 
-/// The auditor's report on a data folder, or on the databases that the environment names: none when it found nothing.
+/// Where the auditor looks.
+#[derive(Debug, Clone, Copy)]
+pub enum Books<'b> {
+    /// In a data folder.
+    Of(&'b Path),
+    /// In the databases that the environment names, and these variables.
+    Named(&'b [(String, String)]),
+}
+
+/// The auditor's report: none when it found nothing.
 ///
 /// # Errors
 /// When it cannot look.
-pub async fn audit(program: &Path, data: Option<&Path>) -> anyhow::Result<Option<String>> {
+pub async fn audit(program: &Path, books: Books<'_>) -> anyhow::Result<Option<String>> {
     // What was on its way when the load ended may still be: it is judged by what it says in the end.
     let mut said = String::new();
     for _ in 0..20 {
         let mut audit = Command::new(program);
         audit.args(["audit", "--quiescent"]);
-        if let Some(data) = data {
-            audit.arg("--data-dir").arg(data);
-            // A stack's, which the shell may still know, would be judged instead.
-            let of_others = |name: &str| name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL");
-            for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_others)) {
-                audit.env_remove(name);
+        match books {
+            Books::Of(data) => {
+                audit.arg("--data-dir").arg(data);
+                // A stack's, which the shell may still know, would be judged instead.
+                let of_others = |name: &str| name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL");
+                for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_others))
+                {
+                    audit.env_remove(name);
+                }
+            }
+            Books::Named(variables) => {
+                audit.envs(variables.iter().map(|(name, value)| (name, value)));
             }
         }
         let output = audit.stdin(Stdio::null()).output().await?;
@@ -201,13 +201,12 @@ fn open_to_all(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The rest of its line `ready`; afterwards its warnings go to our standard error.
-async fn wait_until_ready(stderr: tokio::process::ChildStderr) -> anyhow::Result<String> {
-    let mut lines = BufReader::new(stderr).lines();
+async fn wait_until_ready(mut lines: Said) -> anyhow::Result<String> {
     let mut said = Vec::new();
     while let Some(line) = lines.next_line().await? {
         if let Some(rest) = line.strip_prefix("ready ") {
             let rest = rest.to_owned();
-            forward(lines);
+            forward(lines, "amends up");
             return Ok(rest);
         }
         said.push(line);
@@ -221,13 +220,13 @@ async fn wait_until_ready(stderr: tokio::process::ChildStderr) -> anyhow::Result
     clippy::print_stderr,
     reason = "it ends with the process whose pipe it reads"
 )]
-fn forward(mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) {
+pub(crate) fn forward(mut lines: Said, name: &'static str) {
     tokio::spawn(async move {
         let mut told = 0;
         while let Ok(Some(line)) = lines.next_line().await {
             if (line.contains("WARN") || line.contains("ERROR")) && told < 5 {
                 told += 1;
-                eprintln!("amends up: {line}");
+                eprintln!("{name}: {line}");
             }
         }
     });

@@ -107,6 +107,7 @@ pub(crate) mod run {
     pub(crate) const ZIPF_2: &str = "Zipf 2.0";
     pub(crate) const HAPPY_512: &str = "happy, 512 in flight";
     pub(crate) const HAPPY_256: &str = "happy, 256 in flight";
+    pub(crate) const STACK_BASELINE: &str = "baseline, beside a stack";
     pub(crate) const STACK: &str = "stack";
     pub(crate) const STACK_ALONE: &str = "stack, one order alone";
     pub(crate) const STACK_TWO: &str = "stack, by two orchestrators";

@@ -59,3 +59,14 @@ impl Stop {
         tokio::time::timeout(grace, self.tasks.wait()).await.is_ok()
     }
 }
+
+/// Whether whoever started the process wanted it to outlive the terminal. Where that cannot be seen, not. A SIGHUP that it was
+/// started to ignore (`nohup`) stays ignored.
+#[must_use]
+pub fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    // Signal 1 is the lowest bit.
+    mask & 1 == 1
+}
