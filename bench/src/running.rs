@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStderr, Command},
+    sync::mpsc::{self, UnboundedReceiver},
 };
 
 /// How often it is looked whether it has ended, where nothing can be awaited.
@@ -25,8 +26,9 @@ pub(crate) struct Running {
     grace: Duration,
 }
 
-/// What it says on its standard error.
-pub(crate) type Said = Lines<BufReader<ChildStderr>>;
+/// The lines that it says on its standard error. They are read on when nobody hears them any more: it would stand still at a
+/// full pipe, or fall over a broken one while it ends.
+pub(crate) type Said = UnboundedReceiver<String>;
 
 impl Running {
     /// Starts it; `grace` is for its end.
@@ -42,7 +44,7 @@ impl Running {
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().with_context(|| format!("{program} cannot be started"))?;
         let stderr = child.stderr.take().context("its standard error is piped")?;
-        Ok((Self { child, name, grace }, BufReader::new(stderr).lines()))
+        Ok((Self { child, name, grace }, heard(stderr)))
     }
 
     /// None when it has ended.
@@ -76,6 +78,18 @@ impl Running {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "it ends with the process whose pipe it reads")]
+fn heard(stderr: ChildStderr) -> Said {
+    let (told, said) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let _ = told.send(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+    said
+}
+
 impl Drop for Running {
     /// What it was started for has failed, or we were told to end.
     fn drop(&mut self) {
@@ -103,7 +117,7 @@ mod tests {
             .arg("trap 'touch \"$0\"; exit 0' TERM; echo ready >&2; while :; do sleep 0.05; done");
         command.arg(file);
         let (running, mut said) = Running::start(command, "sh", Duration::from_secs(20)).unwrap();
-        assert_eq!(said.next_line().await.unwrap().as_deref(), Some("ready"));
+        assert_eq!(said.recv().await.as_deref(), Some("ready"));
         running
     }
 
@@ -125,11 +139,11 @@ mod tests {
             Running::start(command, "it", Duration::from_millis(300)).unwrap()
         };
         let (failed, mut said) = failing("exit 3");
-        assert_eq!(said.next_line().await.unwrap(), None);
+        assert_eq!(said.recv().await, None);
         let error = failed.stop().await.unwrap_err().to_string();
         assert!(error.starts_with("it ended with exit status: 3"), "{error}");
         let (deaf, mut said) = failing("trap '' TERM; echo ready >&2; exec sleep 20");
-        said.next_line().await.unwrap();
+        said.recv().await;
         assert_eq!(deaf.stop().await.unwrap_err().to_string(), "it does not stop");
     }
 }

@@ -77,7 +77,7 @@ fn cargo() -> Command {
 }
 
 async fn wait_until_ready(mut said: Said, say: impl Fn(&str)) -> anyhow::Result<()> {
-    while let Some(line) = said.next_line().await? {
+    while let Some(line) = said.recv().await {
         if line.starts_with("ready; ") {
             subject::forward(said, NAME);
             return Ok(());

@@ -203,7 +203,7 @@ fn open_to_all(folder: &Path) -> std::io::Result<()> {
 /// The rest of its line `ready`; afterwards its warnings go to our standard error.
 async fn wait_until_ready(mut lines: Said) -> anyhow::Result<String> {
     let mut said = Vec::new();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
         if let Some(rest) = line.strip_prefix("ready ") {
             let rest = rest.to_owned();
             forward(lines, "amends up");
@@ -214,16 +214,12 @@ async fn wait_until_ready(mut lines: Said) -> anyhow::Result<String> {
     bail!("amends up does not start:\n{}", said.join("\n"))
 }
 
-/// Reads on, or the process would block on a full pipe.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "it ends with the process whose pipe it reads"
-)]
+/// Tells of the first things that went wrong.
+#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "it ends with the process that it hears")]
 pub(crate) fn forward(mut lines: Said, name: &'static str) {
     tokio::spawn(async move {
         let mut told = 0;
-        while let Ok(Some(line)) = lines.next_line().await {
+        while let Some(line) = lines.recv().await {
             if (line.contains("WARN") || line.contains("ERROR")) && told < 5 {
                 told += 1;
                 eprintln!("{name}: {line}");
