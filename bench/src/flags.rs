@@ -29,7 +29,7 @@ pub(crate) const COMPARE: &str = "In this order:
   a death        `kill -9` with 10,000 sagas in hand
   an outage      the ledger is away until --waiting sagas wait
   growth         the first load on empty tables and on full ones
-Each starts on empty tables and ends with the auditor.";
+Each ends with the auditor, and starts on empty tables but for those on the stack, which stays.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
