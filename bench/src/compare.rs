@@ -1,8 +1,9 @@
 //! The baseline and Amends in turn, under one load after the other, and what an outage and a death cost.
 //!
 //! Each run starts an `amends up` of its own on an empty folder, ends with the auditor, and is void if it finds anything. A
-//! round has every load once, so that a slow minute of the machine meets all of them alike. A stack is measured first, beside
-//! a baseline of its own: what it needs is seen to be there before the long part, and gone when that begins.
+//! round has every load once, so that a slow minute of the machine meets all of them alike. A stack is measured first, a
+//! new one in each round, beside a baseline of its own: what it needs is seen to be there before the long part, and gone when
+//! that begins.
 
 use std::path::{Path, PathBuf};
 
@@ -116,16 +117,17 @@ struct Rounds<'p, S> {
 impl<S: Fn(&str)> Rounds<'_, S> {
     /// All rounds of a stack.
     async fn on_a_stack(&mut self) -> anyhow::Result<()> {
-        (self.say)("a stack with two orchestrators: built and started");
+        (self.say)("a stack with two orchestrators is made ready");
         let load = self.plan.load;
-        let stack = Stack::start(&self.say).await?;
         for _ in 0..self.plan.times {
+            let stack = Stack::start(&self.plan.program, &self.say).await?;
             self.baseline(run::STACK_BASELINE, self.of_baseline()).await?;
-            self.there(run::STACK, &stack.one(), load).await?;
-            self.there(run::STACK_ALONE, &stack.one(), single(load)).await?;
-            self.there(run::STACK_TWO, &stack.both, load).await?;
+            self.there(run::STACK, &stack, &stack.one(), load).await?;
+            self.there(run::STACK_ALONE, &stack, &stack.one(), single(load)).await?;
+            self.there(run::STACK_TWO, &stack, &stack.both, load).await?;
+            stack.stop().await?;
         }
-        stack.stop().await
+        Ok(())
     }
 
     async fn once(&mut self) -> anyhow::Result<()> {
@@ -157,8 +159,16 @@ impl<S: Fn(&str)> Rounds<'_, S> {
         Ok(())
     }
 
-    async fn there(&mut self, name: &'static str, place: &There, load: Load) -> anyhow::Result<()> {
-        let figures = plan::there(&self.plan.program, place, load, name).await?;
+    async fn there(
+        &mut self,
+        name: &'static str,
+        stack: &Stack,
+        place: &There,
+        load: Load,
+    ) -> anyhow::Result<()> {
+        let figures = plan::there(&self.plan.program, place, load, name).await;
+        stack.ensure_whole()?;
+        let figures = figures?;
         self.note(name, figures);
         Ok(())
     }

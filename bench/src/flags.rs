@@ -22,14 +22,15 @@ use load::{
 
 /// What `compare` does, and what it needs.
 pub(crate) const COMPARE: &str = "In this order:
-  a stack        `cargo xtask stack -- --release --measured --no-demo --orchestrators 2`, built if it is not, with private
-                 Postgres, RabbitMQ and Redis: what is missing of them is installed, or named; the hand-written baseline
-                 beside it, orders by one of its orchestrators, one order alone, orders by both, in turn
+  a stack        `cargo xtask stack -- --amends FILE --measured --no-demo --orchestrators 2`, a new one in each round, with
+                 private Postgres, RabbitMQ and Redis: what is missing of them is installed, or named; the hand-written
+                 baseline beside it, orders by one of its orchestrators, one order alone, orders by both
   rounds         the hand-written baseline, then `amends up` under one load after the other
   a death        `kill -9` with 10,000 sagas in hand
   an outage      the ledger is away until --waiting sagas wait
-  growth         the first load on empty tables and on full ones
-Each ends with the auditor, and starts on empty tables but for those on the stack, which stays.";
+  growth         the first load on new tables and on those of --growth more orders
+Each run ends with the auditor. What is started here is set by flags alone: no AMENDS_* of the shell reaches it but
+AMENDS_POSTGRES_BIN, and all of it is stopped in the end.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
@@ -51,7 +52,7 @@ pub(crate) struct Compare {
     /// Only the rounds of one `amends up`: no stack, outage, death or growth
     #[arg(long, conflicts_with_all = ["waiting", "away", "growth"])]
     quick: bool,
-    /// No stack: for a machine without RabbitMQ or Redis, for --amends and for flags of `amends up`
+    /// No stack: for a machine without RabbitMQ or Redis, and for flags of `amends up`
     #[arg(long)]
     no_stack: bool,
     /// How many sagas wait at the end of the outage
@@ -60,7 +61,7 @@ pub(crate) struct Compare {
     /// For how long the ledger is away at least, in seconds
     #[arg(long, default_value_t = 60.0, value_name = "S")]
     away: f64,
-    /// With how many finished orders the tables are full; 10 KB of disk for each
+    /// How many finished orders are added to the tables; 10 KB of disk for each
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = value_parser!(i64).range(1..=100_000_000))]
     growth: i64,
     /// Draws a flame graph in one more run, into this file (SVG); needs `perf`
@@ -82,8 +83,8 @@ impl Compare {
         ensure!((1..=1_000_000).contains(&self.waiting), "--waiting: 1 to 1000000");
         let stack = !self.quick && !self.no_stack;
         ensure!(
-            !stack || (self.what.amends.is_none() && self.what.flags.is_empty()),
-            "--amends and flags for `amends up` go with --no-stack or --quick: a stack is built from what is here"
+            !stack || self.what.flags.is_empty(),
+            "flags for `amends up` go with --no-stack or --quick: a stack would not have them"
         );
         self.flame.as_deref().map_or(Ok(()), ensure_writable)?;
         let away = checked("--away", self.away, 0.0..=7200.0)?;
@@ -155,9 +156,14 @@ impl Place {
                 named(&self.risk, "--risk", "AMENDS_RISK_URL")?,
             ],
             postgres: named(&self.postgres, "--postgres", "AMENDS_ORCHESTRATOR_DATABASE_URL")?,
-            books: Vec::new(),
+            books: std::env::vars().filter(|(name, _)| is_book(name)).collect(),
         })
     }
+}
+
+/// Whether the auditor knows a database by this variable.
+fn is_book(name: &str) -> bool {
+    name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL")
 }
 
 #[derive(Debug, Clone, Args)]

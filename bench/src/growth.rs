@@ -10,13 +10,14 @@ use sqlx::PgConnection;
 use crate::{
     ordeal,
     plan::ensure_answered,
+    report::range,
     store::{self, ordeal as look},
 };
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Finished orders, before the second half of the measurements.
+    /// Finished orders that are added before the second half of the measurements.
     pub orders: i64,
     /// Measurements of each half, of which the middle counts.
     pub times: usize,
@@ -25,9 +26,11 @@ pub struct Size {
 /// What it came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Growth {
-    /// Finished orders before the second half of the measurements.
+    /// Finished orders at the end of the first half of the measurements, which begins with hardly any.
+    pub first: i64,
+    /// Finished orders before the second half.
     pub orders: i64,
-    /// Orders per second and p99 in milliseconds, on empty tables and on full ones; the middle of each by itself.
+    /// Orders per second and p99 in milliseconds, in both halves; the middle of each by itself.
     pub empty: (f64, f64),
     pub full: (f64, f64),
     /// KB of WAL for each order, in the same two halves.
@@ -40,9 +43,9 @@ impl Growth {
     /// For people.
     #[must_use]
     pub fn line(&self) -> String {
-        let Self { orders, empty, full, wal_kb, disk_kb } = self;
+        let Self { first, orders, empty, full, wal_kb, disk_kb } = self;
         format!(
-            "empty: {:.0}/s, p99 {:.0} ms; after {orders} finished orders: {:.0}/s ({:.2} ×), p99 {:.0} ms ({:.2} ×); \
+            "up to {first} finished orders: {:.0}/s, p99 {:.0} ms; after {orders} finished orders: {:.0}/s ({:.2} ×), p99 {:.0} ms ({:.2} ×); \
              {:.1} and {:.1} KB of WAL, {disk_kb:.1} KB on disk for each",
             empty.0,
             empty.1,
@@ -56,7 +59,7 @@ impl Growth {
     }
 }
 
-/// Measures, fills the tables with finished orders, and measures again.
+/// Measures on a new folder, fills its tables with finished orders, and measures again.
 ///
 /// # Errors
 /// When it cannot be run, or is void: a violation, a wrong end.
@@ -77,11 +80,12 @@ pub async fn measure(
     let empty = growing.half(size.times).await?;
     let bytes = look::size(&mut growing.connection).await?;
     let first = look::orders(&mut growing.connection).await?;
-    let orders = growing.fill(size.orders, say).await?;
+    let orders = growing.fill(first + size.orders, say).await?;
     let bytes = look::size(&mut growing.connection).await? - bytes;
     let full = growing.half(size.times).await?;
     subject.end().await?;
     Ok(Growth {
+        first,
         orders,
         empty: (empty.rate, empty.p99_ms),
         full: (full.rate, full.p99_ms),
@@ -119,11 +123,7 @@ impl Growing {
             runs.push(self.run(self.load).await?);
         }
         let after = self.wal_and_orders().await?;
-        let middle = |what: fn(&Measured) -> f64| {
-            let mut values: Vec<f64> = runs.iter().map(what).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let middle = |what: fn(&Measured) -> f64| range(&runs, what).1;
         Ok(Half {
             rate: middle(Measured::rate),
             p99_ms: middle(|run| run.latency.value_at_quantile(0.99) as f64 / 1000.0),

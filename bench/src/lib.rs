@@ -21,7 +21,7 @@ pub mod plan;
 mod progress;
 pub mod pure;
 pub mod report;
-mod running;
+pub mod running;
 mod stack;
 pub mod store;
 pub mod subject;

@@ -66,7 +66,7 @@ enum Command {
     },
     /// The same load on empty tables and on full ones
     Growth {
-        /// Finished orders to fill them with
+        /// Finished orders that are added to them
         #[arg(long, default_value_t = 1_000_000, value_name = "N")]
         orders: i64,
         /// Measurements before and after, of which the middle counts
@@ -131,17 +131,31 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The name of the first signal that asks us to end.
+/// The name of the first signal that asks us to end. Who waits for the end of what was started hears of the next.
 async fn signalled() -> anyhow::Result<&'static str> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut quit = signal(SignalKind::quit())?;
     let mut hang_up =
         if chassis::stop::ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-        Some(_) = async { hang_up.as_mut()?.recv().await } => "SIGHUP",
-    })
+    let mut next = async move || {
+        tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            _ = quit.recv() => "SIGQUIT",
+            Some(_) = async { hang_up.as_mut()?.recv().await } => "SIGHUP",
+        }
+    };
+    let name = next().await;
+    eprintln!("{name}: what was started is stopped; once more to stop it without waiting");
+    #[expect(clippy::disallowed_methods, reason = "it ends with us")]
+    tokio::spawn(async move {
+        loop {
+            next().await;
+            bench::running::hurry();
+        }
+    });
+    Ok(name)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {

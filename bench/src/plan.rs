@@ -1,6 +1,6 @@
 //! A run: the subject is started, loaded, judged and stopped. Read next: `compare.rs`, which does it in turn with the baseline.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use load::{Answers, Doors, Load, Measured, Subject};
@@ -22,6 +22,9 @@ use crate::{
 pub(crate) const UNLIMITED: [&str; 6] =
     ["--merchant-orders-per-second", "0", "--max-in-flight", "200000", "--simulator-latency", "0s"];
 
+/// With so many orders ANALYZE takes too long for the warm-up.
+const MANY: i64 = 5_000;
+
 /// Warm-up.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,8 @@ pub struct Look<'f> {
 /// What is measured, and where its traces are.
 struct Scene<'s> {
     postgres: &'s str,
+    /// All databases in which an order leaves something.
+    databases: Vec<String>,
     pids: Pids,
     /// It leaves a journal behind, and what else an orchestrator needs.
     is_amends: bool,
@@ -69,7 +74,12 @@ pub async fn embedded(
 
 async fn measure_embedded(subject: &Embedded, load: Load, look: Look<'_>) -> anyhow::Result<Figures> {
     let doors = subject.doors().await?;
-    let scene = Scene { postgres: &subject.postgres, pids: subject.pids()?, is_amends: true };
+    let scene = Scene {
+        postgres: &subject.postgres,
+        databases: vec![subject.postgres.clone()],
+        pids: subject.pids()?,
+        is_amends: true,
+    };
     measure(Arc::new(doors), scene, load, look).await
 }
 
@@ -82,11 +92,16 @@ pub struct There {
     pub services: [String; 3],
     /// Any database of its server.
     pub postgres: String,
-    /// Where the auditor looks, unless the environment says so.
+    /// Every database, by the variable that the auditor knows it by.
     pub books: Vec<(String, String)>,
 }
 
 impl There {
+    fn databases(&self) -> Vec<String> {
+        let urls = self.books.iter().map(|(_, url)| url).chain([&self.postgres]);
+        urls.cloned().collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
     /// Puts the goods of the benchmark on sale, and connects.
     pub(crate) async fn open(&self) -> anyhow::Result<Doors> {
         let callee = |url: &String| {
@@ -107,7 +122,12 @@ impl There {
 /// As [`embedded`].
 pub async fn there(program: &Path, place: &There, load: Load, name: &str) -> anyhow::Result<Figures> {
     let doors = place.open().await?;
-    let scene = Scene { postgres: &place.postgres, pids: Pids::default(), is_amends: true };
+    let scene = Scene {
+        postgres: &place.postgres,
+        databases: place.databases(),
+        pids: Pids::default(),
+        is_amends: true,
+    };
     let figures = measure(Arc::new(doors), scene, load, Look { name, ..Look::default() }).await;
     let audit = subject::audit(program, Books::Named(&place.books)).await?;
     let figures = figures?;
@@ -124,7 +144,8 @@ pub async fn baseline(program: &Path, load: Load) -> anyhow::Result<Figures> {
     let host = Embedded::start(program, &[]).await?;
     let pids = Pids { subject: None, door: None, ..host.pids()? };
     let baseline = Arc::new(Baseline::new(&host.postgres).await?);
-    let scene = Scene { postgres: &host.postgres, pids, is_amends: false };
+    let scene =
+        Scene { postgres: &host.postgres, databases: vec![host.postgres.clone()], pids, is_amends: false };
     let look = Look { name: "baseline", ..Look::default() };
     let figures = measure(Arc::clone(&baseline), scene, load, look).await;
     let wrong = baseline.audit().await?;
@@ -141,20 +162,29 @@ async fn measure<S: Subject>(
     load: Load,
     look: Look<'_>,
 ) -> anyhow::Result<Figures> {
-    let Scene { postgres, pids, is_amends } = scene;
+    let Scene { postgres, databases, pids, is_amends } = scene;
     ensure!(load.warm_up >= SHORTEST, "--warm-up: 1 or more; tables are analyzed in the middle of it");
     let mut connection = PgConnection::connect(postgres).await.context("its Postgres")?;
     store::ensure_durable(&mut connection).await?;
     let server = store::describe(&mut connection).await?;
     // Of a stack that has been loaded before, the tables are not small: while nobody else works it is quickly done.
-    let is_analyzed = store::ordeal::orders(&mut connection).await? > 0;
+    let is_analyzed = store::ordeal::orders(&mut connection).await? >= MANY;
+    let mut tables = store::Tables::of(&databases).await?;
     if is_analyzed {
-        store::analyze(&mut connection).await?;
+        tables.analyze().await?;
     }
     let meter = Meter::new(postgres, pids.clone());
     let warm_up = load.warm_up;
-    let mut watched =
-        Watched { connection, meter: &meter, pids, look, is_analyzed, warm_up, seen: Seen::default() };
+    let mut watched = Watched {
+        connection,
+        tables,
+        meter: &meter,
+        pids,
+        look,
+        is_analyzed,
+        warm_up,
+        seen: Seen::default(),
+    };
     let measured = progress::shown(look.name, &load, load::put(subject, load, &mut watched)).await;
     let Seen { before, after, left, flame, read } = watched.seen;
     let before = before.context("the measurement did not begin")??;
@@ -192,6 +222,7 @@ pub(crate) fn ensure_answered(measured: &Measured) -> anyhow::Result<()> {
 /// Reads the meter at both ends.
 struct Watched<'m> {
     connection: PgConnection,
+    tables: store::Tables,
     meter: &'m Meter,
     pids: Pids,
     look: Look<'m>,
@@ -234,7 +265,7 @@ impl load::Watch for Watched<'_> {
             return;
         }
         let began = Instant::now();
-        let analyzed = store::analyze(&mut self.connection).await.map_err(anyhow::Error::from);
+        let analyzed = self.tables.analyze().await.map_err(anyhow::Error::from);
         let took = began.elapsed();
         let timely = analyzed.and_then(|()| {
             ensure!(

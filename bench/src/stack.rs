@@ -1,20 +1,20 @@
-//! A stack of our own: `cargo xtask stack`, built and started here, with two orchestrators.
+//! A stack of our own: `cargo xtask stack`, started here, with two orchestrators.
 //!
 //! Its addresses go to a folder of ours, so that a stack that somebody else runs stays where he finds it. Read next:
 //! `e2e/src/bin/rig/stack.rs`.
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::process::Command;
 
 use crate::{
     plan::There,
-    running::{Running, Said},
-    subject,
+    running::{Reach, Running, Said},
 };
 
 /// Eight processes and three servers, one after another.
@@ -26,29 +26,42 @@ pub(crate) struct Stack {
     _folder: tempfile::TempDir,
     /// Both orchestrators.
     pub(crate) both: There,
+    fallen: Fallen,
 }
 
+/// What it said when one of its processes or servers ended by itself.
+type Fallen = Arc<Mutex<Option<String>>>;
+
 impl Stack {
-    /// Builds it, if it is not built, and starts it. What is said meanwhile, `say` hears.
+    /// Starts it, with this program in all its processes. `say` hears what is built and installed meanwhile, unless all is
+    /// there already.
     ///
     /// # Errors
-    /// When it does not start; what it needs has been said then.
-    pub(crate) async fn start(say: impl Fn(&str)) -> anyhow::Result<Self> {
+    /// When it does not start, with what it said.
+    pub(crate) async fn start(program: &Path, say: impl Fn(&str)) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("amends-bench-").tempdir()?;
         let addresses = folder.path().join("stack.env");
         let mut command = cargo();
-        command.args(["xtask", "stack", "--release", "--measured", "--no-demo", "--orchestrators", "2"]);
-        command.arg("--environment-file").arg(&addresses);
-        command.arg("--traces").arg(folder.path().join("traces.jsonl"));
-        let (running, said) = Running::start(command, NAME, GRACE)?;
-        wait_until_ready(said, say).await?;
+        command.args(["xtask", "stack", "--amends"]).arg(std::path::absolute(program)?);
+        command.args(["--measured", "--no-demo", "--orchestrators", "2", "--environment-file"]);
+        command.arg(&addresses).arg("--traces").arg(folder.path().join("traces.jsonl"));
+        let (running, said) = Running::start(command, NAME, GRACE, Reach::Group)?;
+        let fallen = wait_until_ready(said, say).await?;
         let text = std::fs::read_to_string(&addresses).with_context(|| format!("{}", addresses.display()))?;
-        Ok(Self { running, _folder: folder, both: there(&text)? })
+        Ok(Self { running, _folder: folder, both: there(&text)?, fallen })
     }
 
     /// The first orchestrator alone takes orders.
     pub(crate) fn one(&self) -> There {
         There { servers: self.both.servers.iter().take(1).cloned().collect(), ..self.both.clone() }
+    }
+
+    /// # Errors
+    /// When something of it has ended by itself: what is started again in the middle of a run is no figure.
+    pub(crate) fn ensure_whole(&self) -> anyhow::Result<()> {
+        let fallen = self.fallen.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(fallen.is_none(), "the run is void: {}", fallen.as_deref().unwrap_or_default());
+        Ok(())
     }
 
     /// # Errors
@@ -76,15 +89,53 @@ fn cargo() -> Command {
     command
 }
 
-async fn wait_until_ready(mut said: Said, say: impl Fn(&str)) -> anyhow::Result<()> {
+async fn wait_until_ready(mut said: Said, say: impl Fn(&str)) -> anyhow::Result<Fallen> {
+    let mut lines = Vec::new();
     while let Some(line) = said.recv().await {
         if line.starts_with("ready; ") {
-            subject::forward(said, NAME);
-            return Ok(());
+            return Ok(watched(said));
         }
-        say(&format!("  {line}"));
+        if is_work(&line) {
+            say(&format!("  {line}"));
+        }
+        lines.push(line);
     }
-    bail!("{NAME} does not start, as said above; --no-stack measures the rest")
+    let end = lines.split_off(lines.len().saturating_sub(20));
+    bail!("{NAME} does not start; --no-stack measures the rest; the last that was said:\n{}", end.join("\n"))
+}
+
+/// What takes its time.
+fn is_work(line: &str) -> bool {
+    ["Compiling ", "Downloading ", "installing ", "error"]
+        .iter()
+        .any(|work| line.trim_start().starts_with(work))
+}
+
+/// Passes on what goes wrong in it.
+#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "it ends with the process that it hears")]
+fn watched(mut said: Said) -> Fallen {
+    let fallen = Fallen::default();
+    let told = Arc::clone(&fallen);
+    tokio::spawn(async move {
+        let mut shown = 0;
+        while let Some(line) = said.recv().await {
+            let fell = has_fallen(&line);
+            if fell {
+                told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| line.clone());
+            }
+            let is_bad = fell || ["WARN", "ERROR", "panicked"].iter().any(|bad| line.contains(bad));
+            if is_bad && shown < 10 {
+                shown += 1;
+                eprintln!("{NAME}: {line}");
+            }
+        }
+    });
+    fallen
+}
+
+/// Whether it is told, not by one of its processes (`name | …`), that something ended by itself.
+fn has_fallen(line: &str) -> bool {
+    !line.contains("| ") && (line.contains("; starting it again") || line.contains("ended by itself"))
 }
 
 /// Where everything is, by what a stack writes down.
@@ -108,7 +159,17 @@ fn there(text: &str) -> anyhow::Result<There> {
 
 #[cfg(test)]
 mod tests {
-    use super::there;
+    use super::{has_fallen, is_work, there};
+
+    #[test]
+    fn it_is_told_when_something_falls_and_what_takes_time() {
+        assert!(has_fallen("payment ended (signal: 9 (SIGKILL)); starting it again"));
+        assert!(has_fallen("xtask: RabbitMQ ended by itself; the end of its log:"));
+        assert!(!has_fallen("payment       | WARN the simulator ended by itself"));
+        assert!(!has_fallen("stopping"));
+        assert!(is_work("   Compiling types v0.1.0") && is_work("installing rabbitmq-server"));
+        assert!(!is_work("order         | ready grpc=127.0.0.1:1"));
+    }
 
     #[test]
     fn a_stack_is_where_it_says() {

@@ -5,7 +5,8 @@ pub(crate) mod ordeal;
 pub mod reads;
 pub mod statements;
 
-use sqlx::{PgConnection, Row as _};
+use futures_util::future::try_join_all;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 /// Counters of a server since it started. Statistics of sessions lag by up to a second.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,8 +75,30 @@ pub(crate) async fn describe(connection: &mut PgConnection) -> sqlx::Result<Stri
     .await
 }
 
-/// So that plans are not those of empty tables.
+/// All tables of some databases.
+pub(crate) struct Tables(Vec<PgConnection>);
+
+impl Tables {
+    pub(crate) async fn of(databases: &[String]) -> sqlx::Result<Self> {
+        Ok(Self(try_join_all(databases.iter().map(|url| PgConnection::connect(url))).await?))
+    }
+
+    /// So that plans are not those of empty tables; in all databases at once.
+    pub(crate) async fn analyze(&mut self) -> sqlx::Result<()> {
+        try_join_all(self.0.iter_mut().map(analyze)).await?;
+        Ok(())
+    }
+}
+
+/// The same, of one database. Its catalogues are not what orders fill.
 pub(crate) async fn analyze(connection: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("analyze").execute(connection).await?;
+    let tables: Vec<String> =
+        sqlx::query_scalar("select format('%I.%I', schemaname, relname) from pg_stat_user_tables")
+            .fetch_all(&mut *connection)
+            .await?;
+    if !tables.is_empty() {
+        let analyze = format!("analyze {}", tables.join(", "));
+        sqlx::raw_sql(AssertSqlSafe(analyze)).execute(connection).await?;
+    }
     Ok(())
 }

@@ -14,7 +14,7 @@ use chassis::grpc;
 use load::Doors;
 use tokio::process::Command;
 
-use crate::running::{Running, Said};
+use crate::running::{Reach, Running, Said};
 
 /// A first start makes a cluster.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -68,8 +68,11 @@ impl Embedded {
         let mut command = Command::new(program);
         command.args(["up", "--no-demo", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(&folder).args(flags);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_setting)) {
+            command.env_remove(name);
+        }
         command.env("AMENDS_LOG", "warn,sqlx_core::pool=off");
-        let (running, said) = Running::start(command, "amends up", GRACE)?;
+        let (running, said) = Running::start(command, "amends up", GRACE, Reach::Process)?;
         let ready = tokio::time::timeout(PATIENCE, wait_until_ready(said)).await;
         let ready = ready.context("amends up is not ready after two minutes")??;
         let of = |key: &str| {
@@ -194,6 +197,14 @@ pub async fn audit(program: &Path, books: Books<'_>) -> anyhow::Result<Option<St
     Ok(Some(said))
 }
 
+/// The one variable of the shell that what is started here inherits.
+pub(crate) const INHERITED: &str = "AMENDS_POSTGRES_BIN";
+
+/// What is measured is set by flags alone: a shell may still know another stack's settings.
+fn is_setting(name: &str) -> bool {
+    name != INHERITED && (name.starts_with("AMENDS_") || name.starts_with("OTEL_") || name == "TRACEPARENT")
+}
+
 /// Its Postgres may run as another user.
 fn open_to_all(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -206,7 +217,7 @@ async fn wait_until_ready(mut lines: Said) -> anyhow::Result<String> {
     while let Some(line) = lines.recv().await {
         if let Some(rest) = line.strip_prefix("ready ") {
             let rest = rest.to_owned();
-            forward(lines, "amends up");
+            forward(lines);
             return Ok(rest);
         }
         said.push(line);
@@ -216,13 +227,13 @@ async fn wait_until_ready(mut lines: Said) -> anyhow::Result<String> {
 
 /// Tells of the first things that went wrong.
 #[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "it ends with the process that it hears")]
-pub(crate) fn forward(mut lines: Said, name: &'static str) {
+fn forward(mut lines: Said) {
     tokio::spawn(async move {
         let mut told = 0;
         while let Some(line) = lines.recv().await {
             if (line.contains("WARN") || line.contains("ERROR")) && told < 5 {
                 told += 1;
-                eprintln!("{name}: {line}");
+                eprintln!("amends up: {line}");
             }
         }
     });
@@ -243,4 +254,17 @@ pub fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_setting;
+
+    #[test]
+    fn of_the_shell_only_the_way_to_postgres_is_inherited() {
+        let settings =
+            ["AMENDS_AMQP_EVENTS", "AMENDS_ORDER_URL", "OTEL_EXPORTER_OTLP_ENDPOINT", "TRACEPARENT"];
+        assert!(settings.into_iter().all(is_setting));
+        assert!(!["AMENDS_POSTGRES_BIN", "PATH", "HOME", "TMPDIR"].into_iter().any(is_setting));
+    }
 }

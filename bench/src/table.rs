@@ -90,7 +90,7 @@ impl Row {
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { measure, goal, measured, verdict } = self;
-        write!(f, "{measure:<43} {goal:<32} {measured:<72} {}", verdict.as_str())
+        write!(f, "{measure:<43} {goal:<32} {measured:<82} {}", verdict.as_str())
     }
 }
 

@@ -39,7 +39,8 @@ Usage: cargo xtask <command> [-- args]
 Commands:
   up [-- args]    make sure Postgres is installed, build `amends`, and become `amends up` (everything in one process,
                   its data in .amends/)
-  stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C
+  stack [-- args] every service a process of its own over private Postgres, RabbitMQ and Redis, until Ctrl-C (--amends FILE:
+                  of that program, of which nothing is built)
   demo [-- args]  four orders against what runs (`stack` or `up`), and their timelines as they happen
   crash [-- args] `amends up` aborts at one crash point after the other, in orders of every kind
   bugs [-- args]  plants one bug after the other, and the auditor has to name what each breaks

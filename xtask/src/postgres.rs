@@ -27,7 +27,20 @@ const SETTINGS: &[&str] = &[
     "log_timezone=UTC",
 ];
 
-pub(crate) fn launch(binaries: &PostgresBinaries, home: &Path) -> Result<Launched> {
+/// What `amends/src/cluster.rs` writes beside the above.
+const AS_UP: &[&str] = &["max_wal_size=4GB", "autovacuum_naptime=10s"];
+/// The same, where this build of Postgres knows it.
+const COMPRESSION: &str = "wal_compression=lz4";
+
+/// How it is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Tests,
+    /// As that of `amends up`.
+    Up,
+}
+
+pub(crate) fn launch(binaries: &PostgresBinaries, home: &Path, manner: Manner) -> Result<Launched> {
     let begin = Instant::now();
     let [port] = port::free()?;
     let account = account::for_service(&["postgres", "nobody"])?;
@@ -45,6 +58,14 @@ pub(crate) fn launch(binaries: &PostgresBinaries, home: &Path) -> Result<Launche
     command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
     for setting in SETTINGS {
         command.args(["-c", setting]);
+    }
+    if manner == Manner::Up {
+        let mut asked = command_as(&binaries.folder.join("postgres"), account, &folder, "TERM");
+        asked.arg("-D").arg(&data).args(["-C", "wal_compression", "-c", COMPRESSION]);
+        let compression = run_quietly("postgres -C", asked).is_ok().then_some(COMPRESSION);
+        for setting in AS_UP.iter().copied().chain(compression) {
+            command.args(["-c", setting]);
+        }
     }
     // QUIT is Postgres' immediate shutdown: it ends its children and frees its shared memory, but writes no checkpoint
     // into a folder that goes away.

@@ -5,10 +5,11 @@
 #![expect(clippy::print_stderr, reason = "a tool for people: its progress goes to standard error")]
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::cargo;
@@ -25,28 +26,36 @@ pub(crate) fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
 }
 
 pub(crate) fn run_with(command: &str, arguments: &[String], stop: &Stop) -> Result<ExitCode> {
-    let (builds, (amends, rig), arguments) = told(command, arguments);
+    let Told { builds, amends, rig, rest } = told(command, arguments)?;
+    let asks = rest.iter().any(|word| word == "-h" || word == "--help");
+    // Before the builds: what is missing is known at once.
+    let machine = if asks { None } else { Some(Machine::prepare(stop)?) };
     for build in builds {
         let status = cargo::run(cargo::command(build), stop)?;
         if !status.success() {
             return Ok(cargo::exit_code(status));
         }
     }
-    let amends = cargo::built(amends, "amends")?;
+    let amends = match amends {
+        Amends::Built(profile) => cargo::built(profile, "amends")?,
+        Amends::Named(file) => file,
+    };
     let mut rig = Command::new(cargo::built(rig, "rig")?);
-    rig.arg(command).args(&arguments);
-    if arguments.iter().any(|word| word == "-h" || word == "--help") {
+    rig.arg(command).args(&rest);
+    let Some(machine) = machine else {
         // `exec` returns only if it failed.
         return Err(rig.exec()).context("cannot start the program that was just built");
-    }
-    let machine = Machine::prepare(stop)?;
+    };
     rig.current_dir(cargo::workspace_root()).env("AMENDS_TEST_BINARY", amends);
     if command == "soak" {
         let home = services::folder()?;
         rig.env("TMPDIR", home.path()).env("AMENDS_TEST_POSTGRES_BIN", &machine.postgres.folder);
         return supervise(rig, None, stop);
     }
-    let services = Services::start(&machine, stop)?;
+    let services = match command {
+        "stack" => Services::start_as_up(&machine, stop)?,
+        _ => Services::start(&machine, stop)?,
+    };
     rig.envs(services.environment()).env("TMPDIR", services.scratch()?);
     supervise(rig, Some(&services), stop)
 }
@@ -61,17 +70,46 @@ const BUILD_PLAIN: &[&str] = &["build", "--release", "-p", "amends", "--bin", "a
 /// What starts that; how fast it is itself matters to nobody.
 const BUILD_RIG: &[&str] = &["build", "-p", "e2e", "--bin", "rig"];
 
-/// How to build, the folders of `amends` and of the rig, and what the rig itself is told: `--release` is for us.
-fn told(
-    command: &str,
-    arguments: &[String],
-) -> (Vec<&'static [&'static str]>, (&'static str, &'static str), Vec<String>) {
-    let rest: Vec<String> = arguments.iter().filter(|word| *word != "--release").cloned().collect();
-    match (rest.len() < arguments.len(), command) {
-        (false, _) => (vec![BUILD], ("debug", "debug"), rest),
-        (true, "stack") => (vec![BUILD_PLAIN, BUILD_RIG], ("release", "debug"), rest),
-        (true, _) => (vec![BUILD_RELEASE], ("release", "release"), rest),
+/// The program whose processes are started.
+#[derive(Debug, PartialEq, Eq)]
+enum Amends {
+    /// Of the profile whose folder that is.
+    Built(&'static str),
+    /// What is there already; nothing of it is built.
+    Named(PathBuf),
+}
+
+/// How to build, the folder of the rig, and what the rig itself is told: `--release` and `--amends` are for us.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    builds: Vec<&'static [&'static str]>,
+    amends: Amends,
+    rig: &'static str,
+    rest: Vec<String>,
+}
+
+fn told(command: &str, arguments: &[String]) -> Result<Told> {
+    let mut rest: Vec<String> = arguments.iter().filter(|word| *word != "--release").cloned().collect();
+    let is_release = rest.len() < arguments.len();
+    if command != "stack" {
+        return Ok(match is_release {
+            false => Told { builds: vec![BUILD], amends: Amends::Built("debug"), rig: "debug", rest },
+            true => {
+                Told { builds: vec![BUILD_RELEASE], amends: Amends::Built("release"), rig: "release", rest }
+            }
+        });
     }
+    if let Some(at) = rest.iter().position(|word| word == "--amends") {
+        ensure!(at + 1 < rest.len(), "--amends: which program?");
+        let file = PathBuf::from(rest.drain(at..at + 2).nth(1).unwrap_or_default());
+        let file = file.canonicalize().with_context(|| format!("--amends: {}", file.display()))?;
+        return Ok(Told { builds: vec![BUILD_RIG], amends: Amends::Named(file), rig: "debug", rest });
+    }
+    let (builds, profile) = match is_release {
+        false => (vec![BUILD], "debug"),
+        true => (vec![BUILD_PLAIN, BUILD_RIG], "release"),
+    };
+    Ok(Told { builds, amends: Amends::Built(profile), rig: "debug", rest })
 }
 
 /// Waits for its end; passes a signal on to it alone, and after its grace ends what is left of its group.
@@ -137,20 +175,39 @@ fn exports(text: &str) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUILD, BUILD_PLAIN, BUILD_RELEASE, BUILD_RIG, exports, told};
+    use super::{Amends, BUILD, BUILD_PLAIN, BUILD_RELEASE, BUILD_RIG, Told, exports, told};
 
     #[test]
     fn release_is_for_the_build_and_the_rest_for_the_program() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let (builds, folders, rest) = told("soak", &words("--minutes 2 --release"));
-        assert_eq!((builds, folders), (vec![BUILD_RELEASE], ("release", "release")));
-        assert_eq!(rest, words("--minutes 2"));
-        let (builds, folders, rest) = told("stack", &words("--release --measured"));
-        assert_eq!((builds, folders), (vec![BUILD_PLAIN, BUILD_RIG], ("release", "debug")));
-        assert_eq!(rest, words("--measured"));
-        let (builds, folders, rest) = told("stack", &words("--minutes 2"));
-        assert_eq!((builds, folders), (vec![BUILD], ("debug", "debug")));
-        assert_eq!(rest, words("--minutes 2"));
+        let told = |command, line| told(command, &words(line)).unwrap();
+        let built = |builds, profile, rig, rest| Told {
+            builds,
+            amends: Amends::Built(profile),
+            rig,
+            rest: words(rest),
+        };
+        let soak = built(vec![BUILD_RELEASE], "release", "release", "--minutes 2");
+        assert_eq!(told("soak", "--minutes 2 --release"), soak);
+        let stack = built(vec![BUILD_PLAIN, BUILD_RIG], "release", "debug", "--measured");
+        assert_eq!(told("stack", "--release --measured"), stack);
+        assert_eq!(told("stack", "--minutes 2"), built(vec![BUILD], "debug", "debug", "--minutes 2"));
+    }
+
+    #[test]
+    fn a_program_that_is_named_is_not_built() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let there = std::env::current_exe().unwrap().canonicalize().unwrap();
+        let named = told("stack", &words(&format!("--measured --amends {} --no-demo", there.display())));
+        let expected = Told {
+            builds: vec![BUILD_RIG],
+            amends: Amends::Named(there),
+            rig: "debug",
+            rest: words("--measured --no-demo"),
+        };
+        assert_eq!(named.unwrap(), expected);
+        assert!(told("stack", &words("--amends")).unwrap_err().to_string().contains("which program"));
+        assert!(told("stack", &words("--amends /nowhere/amends")).is_err());
     }
 
     #[test]

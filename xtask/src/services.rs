@@ -74,6 +74,15 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn start(machine: &Machine, stop: &Stop) -> Result<Self> {
+        Self::start_with(machine, stop, postgres::Manner::Tests)
+    }
+
+    /// With a Postgres as `amends up` sets up its own, so that both can be measured.
+    pub(crate) fn start_as_up(machine: &Machine, stop: &Stop) -> Result<Self> {
+        Self::start_with(machine, stop, postgres::Manner::Up)
+    }
+
+    fn start_with(machine: &Machine, stop: &Stop, manner: postgres::Manner) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("amends-test-").tempdir();
         let home = home.context("cannot make a temporary folder")?;
         // The accounts of the services have to pass through; each has a closed folder of its own inside.
@@ -83,7 +92,7 @@ impl Services {
         // RabbitMQ is the slow one: it boots while the others come up.
         let mut booting = Some(rabbitmq::launch(&machine.rabbitmq, home.path())?);
         let redis = until_ready(stop, || redis::launch(&machine.redis, home.path()))?;
-        let postgres = until_ready(stop, || postgres::launch(&machine.postgres, home.path()))?;
+        let postgres = until_ready(stop, || postgres::launch(&machine.postgres, home.path(), manner))?;
         let rabbitmq = until_ready(stop, || match booting.take() {
             Some(launched) => Ok(launched),
             None => rabbitmq::launch(&machine.rabbitmq, home.path()),

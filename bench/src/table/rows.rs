@@ -288,8 +288,9 @@ fn growth(measured: &Measured) -> Row {
         measure,
         goal,
         format!(
-            "{} finished: {:.0}/s after {:.0} ({:.2} ×), p99 {:.0} ms after {:.0} ({later:.2} ×)",
+            "{} finished, not {}: {:.0}/s, not {:.0} ({:.2} ×), p99 {:.0} ms, not {:.0} ({later:.2} ×)",
             growth.orders,
+            growth.first,
             growth.full.0,
             growth.empty.0,
             1.0 / slower.max(f64::EPSILON),
@@ -419,6 +420,7 @@ mod tests {
     fn fewer_orders_than_the_goal_names_can_only_miss_it() {
         let grown = |orders, rate, p99_ms| {
             let growth = Growth {
+                first: 5_000,
                 orders,
                 empty: (2000.0, 300.0),
                 full: (rate, p99_ms),
@@ -428,7 +430,10 @@ mod tests {
             row(&Measured { growth: Some(growth), ..measured() }, "cost as data grows")
         };
         let (text, verdict) = grown(100_000, 1900.0, 310.0);
-        assert_eq!(text, "100000 finished: 1900/s after 2000 (0.95 ×), p99 310 ms after 300 (1.03 ×)");
+        assert_eq!(
+            text,
+            "100000 finished, not 5000: 1900/s, not 2000 (0.95 ×), p99 310 ms, not 300 (1.03 ×)"
+        );
         assert_eq!(verdict, Verdict::Reported);
         assert_eq!(grown(10_000_000, 1900.0, 310.0).1, Verdict::Met);
         assert_eq!(grown(100_000, 1700.0, 310.0).1, Verdict::Missed);
