@@ -156,14 +156,9 @@ impl Place {
                 named(&self.risk, "--risk", "AMENDS_RISK_URL")?,
             ],
             postgres: named(&self.postgres, "--postgres", "AMENDS_ORCHESTRATOR_DATABASE_URL")?,
-            books: std::env::vars().filter(|(name, _)| is_book(name)).collect(),
+            books: std::env::vars().filter(|(name, _)| subject::is_book(name)).collect(),
         })
     }
-}
-
-/// Whether the auditor knows a database by this variable.
-fn is_book(name: &str) -> bool {
-    name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL")
 }
 
 #[derive(Debug, Clone, Args)]

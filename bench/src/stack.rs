@@ -15,6 +15,7 @@ use tokio::process::Command;
 use crate::{
     plan::There,
     running::{Reach, Running, Said},
+    subject,
 };
 
 /// Eight processes and three servers, one after another.
@@ -153,7 +154,7 @@ fn there(text: &str) -> anyhow::Result<There> {
         servers: vec![named("AMENDS_SERVER")?, named("AMENDS_SERVER_2")?],
         services: [named("AMENDS_ORDER_URL")?, named("AMENDS_INVENTORY_URL")?, named("AMENDS_RISK_URL")?],
         postgres: named("AMENDS_ORCHESTRATOR_DATABASE_URL")?,
-        books: variables.iter().filter(|(name, _)| name.ends_with("_DATABASE_URL")).cloned().collect(),
+        books: variables.iter().filter(|(name, _)| subject::is_book(name)).cloned().collect(),
     })
 }
 

@@ -153,6 +153,12 @@ pub(crate) fn ensure_clean(audit: Option<String>) -> anyhow::Result<()> {
     }
 }
 
+/// Whether the auditor knows a database by this variable.
+#[must_use]
+pub fn is_book(name: &str) -> bool {
+    name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL")
+}
+
 /// Where the auditor looks.
 #[derive(Debug, Clone, Copy)]
 pub enum Books<'b> {
@@ -176,9 +182,7 @@ pub async fn audit(program: &Path, books: Books<'_>) -> anyhow::Result<Option<St
             Books::Of(data) => {
                 audit.arg("--data-dir").arg(data);
                 // A stack's, which the shell may still know, would be judged instead.
-                let of_others = |name: &str| name.starts_with("AMENDS_") && name.ends_with("_DATABASE_URL");
-                for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_others))
-                {
+                for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_book)) {
                     audit.env_remove(name);
                 }
             }

@@ -83,3 +83,20 @@ fn takes_queries(state: &Path) -> Result<bool> {
     let text = fs::read_to_string(state).context("not there yet")?;
     Ok(text.lines().nth(7).is_some_and(|status| status.trim() == "ready"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AS_UP, COMPRESSION};
+    use crate::cargo::workspace_root;
+
+    #[test]
+    fn a_stack_has_the_settings_of_amends_up() {
+        let text = std::fs::read_to_string(workspace_root().join("amends/src/cluster.rs")).unwrap();
+        for setting in AS_UP {
+            let (name, value) = setting.split_once('=').unwrap();
+            assert!(text.contains(&format!("{name} = '{value}'")), "{setting}");
+        }
+        let (name, value) = COMPRESSION.split_once('=').unwrap();
+        assert!(text.contains(&format!("control.knows(\"{name}\", \"{value}\")")), "{COMPRESSION}");
+    }
+}
