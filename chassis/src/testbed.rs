@@ -4,6 +4,7 @@
 
 use std::str::FromStr as _;
 
+use sha2::{Digest as _, Sha256};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, postgres::PgConnectOptions};
 
 use crate::{
@@ -46,6 +47,59 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with `cargo xtask test`"))
 }
 
+/// Creates a database on a server, with these schemas and their roles. It is a copy of one that whoever comes first makes:
+/// copying takes a tenth of the time that migrating does.
+///
+/// # Errors
+/// What the server said.
+pub async fn create(
+    server: &PgConnectOptions,
+    name: &str,
+    schemas: &[Schema],
+) -> Result<(), database::Error> {
+    let mut connection = PgConnection::connect_with(server).await?;
+    let template = match schemas {
+        [] => "template0".to_owned(),
+        _ => template(server, &mut connection, schemas).await?,
+    };
+    run(&mut connection, format!("create database {name} template {template}")).await?;
+    Ok(connection.close().await?)
+}
+
+/// The name of the database that is copied. One that is being made has another, so that none is half made.
+async fn template(
+    server: &PgConnectOptions,
+    connection: &mut PgConnection,
+    schemas: &[Schema],
+) -> Result<String, database::Error> {
+    let digest = Sha256::digest(format!("{schemas:?}"));
+    let name = format!("template_{}", hex::encode(&digest[..12]));
+    // Goes with the connection, if this fails.
+    run(connection, "select pg_advisory_lock(7236843)".to_owned()).await?;
+    let looked = sqlx::query_scalar("select exists (select from pg_database where datname = $1)");
+    let (making, is_there): (_, bool) =
+        (format!("{name}_making"), looked.bind(&name).fetch_one(&mut *connection).await?);
+    if !is_there {
+        run(connection, format!("drop database if exists {making} with (force)")).await?;
+        run(connection, format!("create database {making} template template0")).await?;
+        let mut owner = PgConnection::connect_with(&server.clone().database(&making)).await?;
+        for schema in schemas {
+            database::provision(&mut owner, schema).await?;
+        }
+        owner.close().await?;
+        // Whoever is closed is gone a moment later.
+        let left = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1";
+        sqlx::query(left).bind(&making).execute(&mut *connection).await?;
+        run(connection, format!("alter database {making} rename to {name}")).await?;
+    }
+    run(connection, "select pg_advisory_unlock(7236843)".to_owned()).await?;
+    Ok(name)
+}
+
+async fn run(connection: &mut PgConnection, sql: String) -> sqlx::Result<()> {
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.map(|_| ())
+}
+
 impl TestDatabase {
     /// Creates a database, and in it these schemas with their roles.
     ///
@@ -56,17 +110,10 @@ impl TestDatabase {
         let url = variable("AMENDS_TEST_POSTGRES_URL");
         let server = PgConnectOptions::from_str(&url).expect("AMENDS_TEST_POSTGRES_URL is a Postgres URL");
         let name = format!("t_{}", crate::clock::new_uuid().simple());
-        let mut connection = PgConnection::connect_with(&server).await.expect("the test server is there");
-        let create = sqlx::AssertSqlSafe(format!("create database {name} template template0"));
-        connection.execute(sqlx::raw_sql(create)).await.expect("a database can be created");
+        create(&server, &name, schemas).await.expect("a database can be created");
         let owner = server.database(&name);
         let base = url.rsplit_once('/').map_or(url.as_str(), |(base, _)| base);
-        let database = Self { owner, owner_url: format!("{base}/{name}") };
-        let mut owner = database.connect().await;
-        for schema in schemas {
-            database::provision(&mut owner, schema).await.expect("the schema can be provisioned");
-        }
-        database
+        Self { owner, owner_url: format!("{base}/{name}") }
     }
 
     /// A connection as the owner, who may do anything: for looking, and for breaking things.

@@ -23,9 +23,14 @@ const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "-D", 
 /// With the features that the tests have been built with, so that nothing is compiled again.
 const SIM: &[&str] = &["build", "--workspace", "--tests", "--bin", "sim"];
 const SEEDS: &[&str] = &["--seeds", "2000"];
-/// Every crash point in orders of every kind is what `crash` does when nothing is said.
-const CRASH: &[&str] = &[];
 const SOAK: &[&str] = &["--minutes", "2"];
+
+/// `.ci/run` stops what takes longer than 44 minutes. What can be short on a slow machine ends before.
+const LIMIT: Duration = Duration::from_mins(42);
+/// The soak, with the start of its servers and the audit at its end.
+const SOAK_TAKES: Duration = Duration::from_mins(3);
+/// Less would not be worth starting the services for.
+const CRASH_TAKES_AT_LEAST: Duration = Duration::from_mins(4);
 
 struct Phase {
     name: &'static str,
@@ -43,6 +48,7 @@ pub(crate) fn tidy(arguments: &[String]) -> Result<ExitCode> {
 /// `cargo xtask ci`. The quick phases come first. clippy shares nothing with the tests (it writes no machine code), and
 /// the `amends` binary and all tests are built with the same features, so no crate is compiled twice for them.
 pub(crate) fn run() -> Result<ExitCode> {
+    let began = Instant::now();
     let stop = Stop::listen()?;
     let mut phases = Vec::new();
     for (name, arguments) in [("format", FORMAT), ("tidy", TIDY), ("clippy", CLIPPY)] {
@@ -60,9 +66,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     phases.push(phase("instructions", &stop, || {
         Ok(instructions::run_with(Build::Dev, false, &stop)? == ExitCode::SUCCESS)
     })?);
-    for (name, arguments) in [("crash", CRASH), ("soak", SOAK)] {
-        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
-        phases.push(phase(name, &stop, || Ok(rig::run_with(name, &arguments, &stop)? == ExitCode::SUCCESS))?);
+    // Every crash point in orders of every kind; on a slow machine as many as there is time for.
+    let left = LIMIT.saturating_sub(began.elapsed() + SOAK_TAKES).max(CRASH_TAKES_AT_LEAST);
+    let crash = ["--minutes".to_owned(), format!("{:.1}", left.as_secs_f64() / 60.0)];
+    let soak = SOAK.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    for (name, arguments) in [("crash", &crash[..]), ("soak", &soak)] {
+        phases.push(phase(name, &stop, || Ok(rig::run_with(name, arguments, &stop)? == ExitCode::SUCCESS))?);
     }
 
     eprintln!();

@@ -88,6 +88,8 @@ pub struct Account {
     pub points: BTreeMap<String, u64>,
     /// Of lives with two deaths: first point, second point, how often.
     pub pairs: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Every point that was asked for was led; otherwise the time was up before.
+    pub is_whole: bool,
     /// Points that no life reached.
     pub not_reached: Vec<String>,
     /// The number of points of each kind.
@@ -153,6 +155,7 @@ impl Account {
     }
 
     pub(super) fn close(&mut self, board: &Board, time: Duration) {
+        self.is_whole = board.is_done();
         self.not_reached = board.not_reached();
         self.farthest = board.farthest();
         self.seconds = time.as_secs_f64();

@@ -153,6 +153,15 @@ impl Board {
         Self { columns: kinds.iter().map(column).collect(), ..Self::default() }
     }
 
+    /// Every point of each kind from `from` on: every second one of all kinds first, so that a run whose time is up has been
+    /// everywhere.
+    #[must_use]
+    pub fn of_all_points(kinds: &[Kind], from: u64) -> Self {
+        let mut board = Self::of_points(kinds, from, 2);
+        board.columns.extend(Self::of_points(kinds, from + 1, 2).columns);
+        board
+    }
+
     /// Every `step`-th point of each member in orders of each kind.
     #[must_use]
     pub fn of_members(kinds: &[Kind], members: &[Member], from: u64, step: u64) -> Self {
@@ -277,9 +286,15 @@ impl Board {
     /// Per kind: the farthest point that was reached; summed over members.
     #[must_use]
     pub fn farthest(&self) -> BTreeMap<Kind, u64> {
-        let mut farthest = BTreeMap::new();
+        let mut of_members = BTreeMap::<(Kind, Option<String>), u64>::new();
         for column in self.columns.iter().filter(|column| column.axis == Axis::First) {
-            *farthest.entry(column.kind).or_default() += column.farthest;
+            let member = column.member.map(|member| member.to_string());
+            let farthest = of_members.entry((column.kind, member)).or_default();
+            *farthest = column.farthest.max(*farthest);
+        }
+        let mut farthest = BTreeMap::new();
+        for ((kind, _), of_member) in of_members {
+            *farthest.entry(kind).or_default() += of_member;
         }
         farthest
     }
@@ -358,6 +373,24 @@ mod tests {
         assert_eq!(led, [1, 2, 3, 4, 5].map(|at| (at, None)));
         assert_eq!(board.farthest()[&Kind::Plain], 3);
         assert!(board.not_reached().is_empty());
+    }
+
+    #[test]
+    fn all_points_are_every_second_one_of_all_kinds_and_then_the_others() {
+        let mut board = Board::of_all_points(&[Kind::Plain, Kind::Declined], 1);
+        let mut both = Vec::new();
+        while let Some(job) = board.take() {
+            let died = vec!["first".to_owned(); usize::from(job.at <= 4)];
+            both.push((job.kind, job.first));
+            let life = Life { died, ..Life::of(&job) };
+            board.note(&job, &life);
+        }
+        assert!(board.is_done());
+        let odd = |kind| [1, 3, 5, 7].map(|at| (kind, at));
+        let even = |kind| [2, 4, 6, 8].map(|at| (kind, at));
+        let expected = [odd(Kind::Plain), odd(Kind::Declined), even(Kind::Plain), even(Kind::Declined)];
+        assert_eq!(both, expected.concat());
+        assert_eq!(board.farthest(), BTreeMap::from([(Kind::Plain, 4), (Kind::Declined, 4)]));
     }
 
     #[test]

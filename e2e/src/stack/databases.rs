@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf, str::FromStr as _, time::Duratio
 
 use amends::audit::{Room, Sources};
 use chassis::{
-    database::{self, Schema},
-    testbed::variable,
+    database::Schema,
+    testbed::{self, variable},
 };
-use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::Instant;
 
 use super::Member;
@@ -29,17 +29,12 @@ impl Databases {
     /// Makes and provisions them, on this server.
     pub async fn create_on(server: &str) -> Self {
         let prefix = format!("s{}", &chassis::clock::new_uuid().simple().to_string()[20..]);
-        let mut connection = PgConnection::connect(server).await.unwrap();
+        let options = PgConnectOptions::from_str(server).unwrap();
         let mut owners = BTreeMap::new();
         for schema in &amends::provision::schemas() {
             let name = format!("{prefix}_{}", schema.name);
-            let create = format!("create database {name} template template0");
-            connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(create))).await.unwrap();
-            let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
-            let mut owner = PgConnection::connect(&url).await.unwrap();
-            database::provision(&mut owner, schema).await.unwrap();
-            owner.close().await.unwrap();
-            owners.insert(schema.name, url);
+            testbed::create(&options, &name, std::slice::from_ref(schema)).await.unwrap();
+            owners.insert(schema.name, format!("{}/{name}", server.rsplit_once('/').unwrap().0));
         }
         Self { prefix, owners }
     }

@@ -54,7 +54,7 @@ pub(crate) struct Crash {
     /// Go on where the run stopped that wrote this file
     #[arg(long, value_name = "FILE", requires = "pairs")]
     resume: Option<PathBuf>,
-    /// Stop after this many minutes; what was not led stands in the report
+    /// Stop after this many minutes; every second point of each kind comes first
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
     /// Where the report goes, as JSON; each life goes to a file beside it, a JSON line each
@@ -84,6 +84,8 @@ impl Crash {
             let mut board = if self.stack {
                 let members = [&Member::SERVICES[..], &[Member::Orchestrator(1)]].concat();
                 Board::of_members(&kinds, &members, from, every)
+            } else if every == 1 {
+                Board::of_all_points(&kinds, from)
             } else {
                 Board::of_points(&kinds, from, every)
             };
@@ -148,6 +150,9 @@ impl Crash {
         }
         for point in &account.not_reached {
             println!("not reached: {point}");
+        }
+        if !account.is_whole {
+            println!("not whole: the time was up before every point was led");
         }
         for failure in &account.failures {
             eprintln!("FAILED: {failure}");
