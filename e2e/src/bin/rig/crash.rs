@@ -54,7 +54,7 @@ pub(crate) struct Crash {
     /// Go on where the run stopped that wrote this file
     #[arg(long, value_name = "FILE", requires = "pairs")]
     resume: Option<PathBuf>,
-    /// Stop after this many minutes; every second point of each kind comes first
+    /// Stop after this many minutes; the report says whether everything was led by then
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
     /// Where the report goes, as JSON; each life goes to a file beside it, a JSON line each
