@@ -1,12 +1,12 @@
 //! How a command gets its slice: everything that waited while its last batch was in flight.
 //!
 //! One batch of a command is in flight at a time, and few of all commands together ([`crate::slots`]); when idle nothing
-//! waits. No two items of a batch have the same key.
+//! waits. No two items of a batch have the same key; those who ask the same question while it waits share its answer.
 //! A batch that fails for any reason but the connection is halved until the item that fails alone stands alone; its
 //! neighbours are not harmed. A command that was begun runs to its end whoever hangs up.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     future::Future,
     hash::Hash,
     panic::AssertUnwindSafe,
@@ -44,6 +44,10 @@ pub trait Command: Send + Sync + 'static {
     /// Whether its batches count among those that the database has in hand. One that calls somebody over the network must
     /// keep no place meanwhile.
     const USES_DATABASE: bool = true;
+
+    /// For a question: how its answer is copied. Everybody who waits with one key is then answered by one item, where a
+    /// command that changes something takes them one batch after the other.
+    const COPY: Option<fn(&Self::Reply) -> Self::Reply> = None;
 
     /// With whom its batches take turns, since they write the same rows.
     fn turns(&self) -> Option<&Turns> {
@@ -86,7 +90,31 @@ impl<C: Command> Clone for Batcher<C> {
 struct Ask<C: Command> {
     item: C::Item,
     late: Option<Instant>,
-    reply: oneshot::Sender<Result<C::Reply, NoAnswer>>,
+    askers: Askers<C>,
+}
+
+type Reply<C> = oneshot::Sender<Result<<C as Command>::Reply, NoAnswer>>;
+
+/// Who waits for one item's answer.
+struct Askers<C: Command> {
+    first: Reply<C>,
+    /// With the same question.
+    others: Vec<Reply<C>>,
+}
+
+impl<C: Command> Askers<C> {
+    /// Whoever hung up is not told.
+    fn tell(self, answer: Result<C::Reply, NoAnswer>) {
+        for other in self.others {
+            let copied = match (&answer, C::COPY) {
+                (Ok(reply), Some(copy)) => Ok(copy(reply)),
+                (Ok(_), None) => continue,
+                (Err(none), _) => Err(none.clone()),
+            };
+            let _ = other.send(copied);
+        }
+        let _ = self.first.send(answer);
+    }
 }
 
 /// The answer to come.
@@ -118,7 +146,8 @@ impl<C: Command> Batcher<C> {
     pub fn submit(&self, item: C::Item, remaining: Option<Duration>) -> Ticket<C::Reply> {
         let (reply, answer) = oneshot::channel();
         let late = remaining.map(|remaining| Instant::now() + remaining);
-        match self.queue.try_send(Ask { item, late, reply }) {
+        let askers = Askers { first: reply, others: Vec::new() };
+        match self.queue.try_send(Ask { item, late, askers }) {
             Ok(()) => Ticket(Ok(answer)),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 metrics::counter!("amends_batcher_turned_away_total", "command" => C::NAME).increment(1);
@@ -168,27 +197,35 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
                 // The next batch would wait for the same database as long as this one did, and be late with its answer.
                 let queued = std::iter::from_fn(|| asks.try_recv().ok());
                 for ask in waiting.drain(..).chain(queued.take(limits.queue)) {
-                    let _ = ask.reply.send(Err(NoAnswer::Away(why.clone())));
+                    ask.askers.tell(Err(NoAnswer::Away(why.clone())));
                 }
             }
         }
     }
 }
 
-/// The next batch: at most `max`, no key twice, nothing late. What does not fit keeps its place.
+/// The next batch: at most `max`, no key twice, nothing late. What does not fit keeps its place; a question that stands in
+/// the batch already needs none.
 fn take_batch<C: Command>(waiting: &mut VecDeque<Ask<C>>, max: usize) -> Vec<Ask<C>> {
     let now = Instant::now();
     let room = waiting.len().min(max);
-    let mut keys = HashSet::with_capacity(room);
-    let mut batch = Vec::with_capacity(room);
+    let mut keys = HashMap::with_capacity(room);
+    let mut batch: Vec<Ask<C>> = Vec::with_capacity(room);
     let mut rest = VecDeque::new();
     for ask in waiting.drain(..) {
         if ask.late.is_some_and(|late| late <= now) {
-            let _ = ask.reply.send(Err(NoAnswer::TooLate));
-        } else if batch.len() < max && keys.insert(C::key(&ask.item)) {
-            batch.push(ask);
-        } else {
-            rest.push_back(ask);
+            ask.askers.tell(Err(NoAnswer::TooLate));
+            continue;
+        }
+        match keys.entry(C::key(&ask.item)) {
+            Entry::Vacant(place) if batch.len() < max => {
+                place.insert(batch.len());
+                batch.push(ask);
+            }
+            Entry::Occupied(same) if C::COPY.is_some() => {
+                batch[*same.get()].askers.others.push(ask.askers.first);
+            }
+            _ => rest.push_back(ask),
         }
     }
     *waiting = rest;
@@ -202,39 +239,39 @@ const TRIES: u32 = 8;
 async fn settle<C: Command>(command: &C, batch: Vec<Ask<C>>) -> Result<(), String> {
     let mut open = vec![batch];
     while let Some(batch) = open.pop() {
-        let (items, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|ask| (ask.item, (ask.late, ask.reply))).unzip();
+        let (items, askers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|ask| (ask.item, (ask.late, ask.askers))).unzip();
         let outcome = run(command, &items).await;
         match outcome {
             Ok(answers) => {
-                for (answer, (_, reply)) in answers.into_iter().zip(replies) {
-                    let _ = reply.send(Ok(answer));
+                for (answer, (_, askers)) in answers.into_iter().zip(askers) {
+                    askers.tell(Ok(answer));
                 }
             }
             Err(Trouble::Away(why)) => {
                 tracing::warn!(command = C::NAME, items = items.len(), error = why, "what it needs is away");
-                let rest = open.into_iter().flatten().map(|ask| ask.reply);
-                for reply in replies.into_iter().map(|(_, reply)| reply).chain(rest) {
-                    let _ = reply.send(Err(NoAnswer::Away(why.clone())));
+                let rest = open.into_iter().flatten().map(|ask| ask.askers);
+                for askers in askers.into_iter().map(|(_, askers)| askers).chain(rest) {
+                    askers.tell(Err(NoAnswer::Away(why.clone())));
                 }
                 return Err(why);
             }
             Err(Trouble::Unavailable(why)) => {
                 tracing::warn!(command = C::NAME, items = items.len(), error = why, "the database was lost");
-                for (_, reply) in replies {
-                    let _ = reply.send(Err(NoAnswer::Unavailable(why.clone())));
+                for (_, askers) in askers {
+                    askers.tell(Err(NoAnswer::Unavailable(why.clone())));
                 }
             }
             Err(Trouble::Again(why) | Trouble::Failed(why)) => {
                 let mut asks: Vec<_> = items
                     .into_iter()
-                    .zip(replies)
-                    .map(|(item, (late, reply))| Ask::<C> { item, late, reply })
+                    .zip(askers)
+                    .map(|(item, (late, askers))| Ask::<C> { item, late, askers })
                     .collect();
                 if asks.len() == 1 {
                     tracing::error!(command = C::NAME, error = why, "one item cannot be processed");
                     for ask in asks {
-                        let _ = ask.reply.send(Err(NoAnswer::Failed(why.clone())));
+                        ask.askers.tell(Err(NoAnswer::Failed(why.clone())));
                     }
                 } else {
                     let second = asks.split_off(asks.len() / 2);
@@ -341,6 +378,61 @@ mod tests {
         assert_eq!(command.batches.lock().unwrap().len(), 1);
         gate.add_permits(1);
         assert_eq!(batcher.submit(21, None).await, Ok(42));
+    }
+
+    /// As [`Doubling`], and a question.
+    struct Double(Doubling);
+
+    impl Command for Double {
+        type Item = i64;
+        type Reply = i64;
+        type Key = i64;
+        const NAME: &'static str = "double";
+        const COPY: Option<fn(&i64) -> i64> = Some(Clone::clone);
+
+        fn key(item: &i64) -> i64 {
+            *item
+        }
+
+        async fn run(&self, items: &[i64]) -> Result<Vec<i64>, Trouble> {
+            self.0.run(items).await
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_the_same_while_it_waits_share_one_answer() {
+        let stop = Stop::new();
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let command = Arc::new(Double(Doubling { gate: Some(Arc::clone(&gate)), ..Doubling::default() }));
+        let batcher = Batcher::new(Arc::clone(&command), Limits { batch: 8, queue: 9 }, &stop);
+        let first = batcher.submit(7, None);
+        tokio::task::yield_now().await;
+        // What is being answered may be old already: who comes now is asked for anew, and once.
+        let rest = [7, 7, 13, 7, 9].map(|i| batcher.submit(i, None));
+        let late = batcher.submit(7, Some(Duration::ZERO));
+        let hung_up = batcher.submit(9, None);
+        let again = batcher.submit(9, None);
+        drop(hung_up);
+        gate.add_permits(9);
+        assert_eq!(first.await, Ok(14));
+        let failed = Err(NoAnswer::Failed("thirteen".into()));
+        for (ticket, answer) in rest.into_iter().zip([Ok(14), Ok(14), failed, Ok(14), Ok(18)]) {
+            assert_eq!(ticket.await, answer);
+        }
+        assert_eq!(late.await, Err(NoAnswer::TooLate));
+        assert_eq!(again.await, Ok(18));
+        let batches = command.0.batches.lock().unwrap().clone();
+        assert_eq!(batches, [vec![7], vec![7, 13, 9], vec![7], vec![13, 9], vec![13], vec![9]]);
+    }
+
+    #[tokio::test]
+    async fn when_nobody_is_there_all_who_ask_the_same_are_told() {
+        let stop = Stop::new();
+        let batcher = Batcher::new(Arc::new(Double(Doubling::default())), Limits::default(), &stop);
+        let tickets = [404, 404, 404].map(|i| batcher.submit(i, None));
+        for ticket in tickets {
+            assert_eq!(ticket.await, Err(NoAnswer::Away("nobody there".into())));
+        }
     }
 
     #[tokio::test]

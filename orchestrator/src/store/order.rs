@@ -113,6 +113,7 @@ impl Command for ReadOrders {
     type Key = OrderId;
 
     const NAME: &'static str = "read order";
+    const COPY: Option<fn(&Self::Reply) -> Self::Reply> = Some(Clone::clone);
 
     fn key(item: &OrderId) -> OrderId {
         *item

@@ -152,6 +152,7 @@ impl Command for FindKeys {
     type Key = (String, String);
 
     const NAME: &'static str = "find key";
+    const COPY: Option<fn(&Self::Reply) -> Self::Reply> = Some(Clone::clone);
 
     fn key(item: &Self::Item) -> Self::Key {
         item.clone()

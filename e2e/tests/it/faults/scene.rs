@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use e2e::{
-    Builder, BusKind, Kind as Service, Spec, World, eventually_within,
+    Builder, BusKind, Kind as Service, World, eventually_within,
     faults::{Injector, Spot},
 };
 use orchestrator::catalog::Kind;
@@ -16,7 +16,6 @@ use proto::{
 };
 use tokio::sync::{Semaphore, watch};
 use tonic::Response;
-use tonic_types::StatusExt as _;
 use types::SagaId;
 use uuid::Uuid;
 
@@ -89,25 +88,9 @@ impl Scene {
 
     /// Places a cell's order. Its calls wait until what is planned for them is known.
     pub(super) async fn place(&self, cell: &Cell) -> Order {
-        let order = self.accepted(&cell.order()).await;
+        let order = self.world.create(&cell.order()).await;
         self.injector.expect(&order.saga_id, cell.plans());
         order
-    }
-
-    /// An order that is accepted. Hundreds begin at once, and on a busy machine the first may find no price in time: then
-    /// nothing was stored, and whoever asked asks again.
-    async fn accepted(&self, spec: &Spec) -> Order {
-        eventually_within(LIMIT, "an order is accepted", || async {
-            match self.world.send(spec).await {
-                Ok(order) => Some(order.into_inner()),
-                Err(status) => {
-                    let reason = status.get_details_error_info().map(|info| info.reason);
-                    assert_eq!(reason.as_deref(), Some("QUOTE_UNAVAILABLE"), "{status:?}");
-                    None
-                }
-            }
-        })
-        .await
     }
 
     /// Waits until something was done there this often; not beyond the saga's end.
