@@ -102,3 +102,20 @@ async fn a_crowd_that_repeats_its_requests_over_a_slow_database_is_served() {
         customer.await.unwrap();
     }
 }
+
+/// When the catalog is back, or a cart is on everybody's mind, hundreds want the same price at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_wants_the_same_cart_is_quoted_together() {
+    let house = House::start(Ground::default(), 1).await;
+    house.stock_up().await;
+    house.database(Member::Order).set(Manner::Slow(Duration::from_millis(100)));
+    let doors = house.callee(Member::Orchestrator(1));
+    // One after the other, the hundredth would be late.
+    let crowd = (0..400).map(|_| {
+        let mut orders = OrdersClient::new(doors.clone());
+        tokio::spawn(async move { orders.create_order(Spec::of(1).request()).await.map(drop) })
+    });
+    for customer in crowd.collect::<Vec<_>>() {
+        customer.await.unwrap().unwrap();
+    }
+}
