@@ -3,7 +3,7 @@
 //! There is no second path: a saga that was loaded gets the same moves from the same functions as one that has just
 //! moved. This only reads, and counts how often a saga was in hand when its owner died (see [`resume`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chassis::seeded::{Bug, is};
 use sqlx::PgPool;
@@ -39,8 +39,10 @@ pub struct Loaded {
     pub resumes: HashMap<SagaId, i32>,
 }
 
-/// Sagas read in one go.
-const CHUNK: usize = 200;
+/// Sagas read in one go: few at first, so that they move soon, then twice as many each time up to the most, since each go
+/// waits for a commit and a read while those that were read before are being driven.
+const FIRST_CHUNK: usize = 200;
+const LARGEST_CHUNK: usize = 1600;
 
 /// Loads what is wanted until nobody wants anything.
 pub(crate) async fn run(
@@ -54,8 +56,9 @@ pub(crate) async fn run(
         {
             tracing::warn!(%error, "sagas that were taken over count as if their owner had died");
         }
-        for asked in want.sagas.chunks(CHUNK) {
-            let resumed: Vec<SagaId> = asked.iter().copied().filter(|s| want.resumed.contains(s)).collect();
+        let in_hand: HashSet<SagaId> = want.resumed.into_iter().collect();
+        for asked in chunks(&want.sagas) {
+            let resumed: Vec<SagaId> = asked.iter().copied().filter(|s| in_hand.contains(s)).collect();
             let (stored, resumes) = match load(&pool, asked, &resumed, &want.owned).await {
                 Ok((stored, resumes)) => (Some(stored), resumes),
                 Err(error) => {
@@ -68,6 +71,17 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// All of them, in growing pieces.
+fn chunks(mut sagas: &[SagaId]) -> impl Iterator<Item = &[SagaId]> {
+    let mut size = FIRST_CHUNK;
+    std::iter::from_fn(move || {
+        let (chunk, rest) = sagas.split_at_checked(size).unwrap_or((sagas, &[]));
+        sagas = rest;
+        size = (2 * size).min(LARGEST_CHUNK);
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 async fn acquit(pool: &PgPool, shards: &[i16]) -> sqlx::Result<()> {
@@ -126,6 +140,17 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn every_saga_is_read_once_in_growing_chunks() {
+        let sagas: Vec<_> = (0..5000).map(|n| SagaId::from_uuid(Uuid::from_u128(n))).collect();
+        for count in [0, 1, 199, 200, 201, 600, 5000] {
+            let read: Vec<_> = chunks(&sagas[..count]).collect();
+            assert_eq!(read.concat(), &sagas[..count]);
+        }
+        let sizes: Vec<_> = chunks(&sagas).map(<[_]>::len).collect();
+        assert_eq!(sizes, [200, 400, 800, 1600, 1600, 400]);
+    }
 
     #[test]
     fn only_absent_sagas_are_loaded_and_only_work_in_hand_counts_as_resumed() {
