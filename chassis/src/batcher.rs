@@ -45,8 +45,8 @@ pub trait Command: Send + Sync + 'static {
     /// keep no place meanwhile.
     const USES_DATABASE: bool = true;
 
-    /// For a question: how its answer is copied. Everybody who waits with one key is then answered by one item, where a
-    /// command that changes something takes them one batch after the other.
+    /// For a question: how its answer is copied. Those who wait with one key are then answered by one item, where a command
+    /// that changes something takes them one batch after the other. The key must be all that the answer depends on.
     const COPY: Option<fn(&Self::Reply) -> Self::Reply> = None;
 
     /// With whom its batches take turns, since they write the same rows.
@@ -66,7 +66,7 @@ pub trait Command: Send + Sync + 'static {
 pub struct Limits {
     /// Items in a batch at most.
     pub batch: usize,
-    /// Items waiting at most; more are turned away.
+    /// Items waiting at most; more are turned away. Of questions twice as many may wait.
     pub queue: usize,
 }
 
@@ -105,7 +105,7 @@ struct Askers<C: Command> {
 impl<C: Command> Askers<C> {
     /// Whoever hung up is not told.
     fn tell(self, answer: Result<C::Reply, NoAnswer>) {
-        for other in self.others {
+        for other in self.others.into_iter().filter(|other| !other.is_closed()) {
             let copied = match (&answer, C::COPY) {
                 (Ok(reply), Some(copy)) => Ok(copy(reply)),
                 (Ok(_), None) => continue,
@@ -162,6 +162,8 @@ impl<C: Command> Batcher<C> {
 
 async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Receiver<Ask<C>>, stop: Stop) {
     let mut waiting = VecDeque::new();
+    // Of questions all are looked at: those that are the same take one place in the batch.
+    let most = if C::COPY.is_some() { limits.queue } else { limits.batch };
     let sizes = metrics::histogram!("amends_batch_size", "command" => C::NAME);
     loop {
         if waiting.is_empty() {
@@ -184,7 +186,7 @@ async fn serve<C: Command>(command: Arc<C>, limits: Limits, mut asks: mpsc::Rece
             None => None,
         };
         let _slot = if C::USES_DATABASE { Some(slot().await) } else { None };
-        while waiting.len() < limits.batch {
+        while waiting.len() < most {
             match asks.try_recv() {
                 Ok(ask) => waiting.push_back(ask),
                 Err(_) => break,
@@ -404,23 +406,23 @@ mod tests {
         let stop = Stop::new();
         let gate = Arc::new(tokio::sync::Semaphore::new(0));
         let command = Arc::new(Double(Doubling { gate: Some(Arc::clone(&gate)), ..Doubling::default() }));
-        let batcher = Batcher::new(Arc::clone(&command), Limits { batch: 8, queue: 9 }, &stop);
+        let batcher = Batcher::new(Arc::clone(&command), Limits { batch: 3, queue: 9 }, &stop);
         let first = batcher.submit(7, None);
         tokio::task::yield_now().await;
-        // What is being answered may be old already: who comes now is asked for anew, and once.
-        let rest = [7, 7, 13, 7, 9].map(|i| batcher.submit(i, None));
+        // What is being answered may be old already: who comes now is asked for anew, and once, however many they are.
+        let rest = [7, 7, 7, 13, 9].map(|i| batcher.submit(i, None));
         let late = batcher.submit(7, Some(Duration::ZERO));
         let hung_up = batcher.submit(9, None);
-        let again = batcher.submit(9, None);
+        let again = batcher.submit(13, None);
         drop(hung_up);
         gate.add_permits(9);
         assert_eq!(first.await, Ok(14));
         let failed = Err(NoAnswer::Failed("thirteen".into()));
-        for (ticket, answer) in rest.into_iter().zip([Ok(14), Ok(14), failed, Ok(14), Ok(18)]) {
+        assert_eq!(again.await, failed);
+        for (ticket, answer) in rest.into_iter().zip([Ok(14), Ok(14), Ok(14), failed, Ok(18)]) {
             assert_eq!(ticket.await, answer);
         }
         assert_eq!(late.await, Err(NoAnswer::TooLate));
-        assert_eq!(again.await, Ok(18));
         let batches = command.0.batches.lock().unwrap().clone();
         assert_eq!(batches, [vec![7], vec![7, 13, 9], vec![7], vec![13, 9], vec![13], vec![9]]);
     }

@@ -188,12 +188,13 @@ impl Service {
         Keeper { options, me, address, definitions, lease, owned: keeping, driver, leaving, stop: stopping }
             .start();
 
+        let quotes = quote::quotes();
         let doors = api::Doors {
             signals: batched(StoreSignals { pool: pool.clone(), bell }, &stop),
             orders: batched(ReadOrders { pool: pool.clone() }, &stop),
             found: batched(FindKeys { pool: warm.clone() }, &stop),
             starts: batched(StartOrders { pool: warm, hunch: Hunch::default() }, &stop),
-            prices: batched(AskForPrices { catalog: callees.catalog }, &stop),
+            prices: batched(AskForPrices { catalog: callees.catalog, quotes: quotes.clone() }, &stop),
             pool,
             cache,
             limiter,
@@ -204,7 +205,7 @@ impl Service {
             owned,
             participants,
             driver: input,
-            quotes: quote::quotes(),
+            quotes,
             repeats: Repeats::default(),
             settings,
             stop,

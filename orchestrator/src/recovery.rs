@@ -40,9 +40,10 @@ pub struct Loaded {
 }
 
 /// Sagas read in one go: few at first, so that they move soon, then twice as many each time up to the most, since each go
-/// waits for a commit and a read while those that were read before are being driven.
+/// waits for a commit and a read while those that were read before are being driven. Not more: should one of them kill this
+/// process, all that were counted as resumed are suspected with it.
 const FIRST_CHUNK: usize = 200;
-const LARGEST_CHUNK: usize = 1600;
+const LARGEST_CHUNK: usize = 800;
 
 /// Loads what is wanted until nobody wants anything.
 pub(crate) async fn run(
@@ -57,12 +58,14 @@ pub(crate) async fn run(
             tracing::warn!(%error, "sagas that were taken over count as if their owner had died");
         }
         let in_hand: HashSet<SagaId> = want.resumed.into_iter().collect();
-        for asked in chunks(&want.sagas) {
+        let mut chunks = Chunks { rest: &want.sagas, size: FIRST_CHUNK };
+        while let Some(asked) = chunks.next() {
             let resumed: Vec<SagaId> = asked.iter().copied().filter(|s| in_hand.contains(s)).collect();
             let (stored, resumes) = match load(&pool, asked, &resumed, &want.owned).await {
                 Ok((stored, resumes)) => (Some(stored), resumes),
                 Err(error) => {
                     tracing::warn!(sagas = asked.len(), %error, "cannot load sagas; the next sweep tries again");
+                    chunks.size = FIRST_CHUNK;
                     (None, HashMap::new())
                 }
             };
@@ -73,15 +76,22 @@ pub(crate) async fn run(
     }
 }
 
-/// All of them, in growing pieces.
-fn chunks(mut sagas: &[SagaId]) -> impl Iterator<Item = &[SagaId]> {
-    let mut size = FIRST_CHUNK;
-    std::iter::from_fn(move || {
-        let (chunk, rest) = sagas.split_at_checked(size).unwrap_or((sagas, &[]));
-        sagas = rest;
-        size = (2 * size).min(LARGEST_CHUNK);
+/// Sagas in growing pieces.
+struct Chunks<'s> {
+    rest: &'s [SagaId],
+    /// Of the next.
+    size: usize,
+}
+
+impl<'s> Iterator for Chunks<'s> {
+    type Item = &'s [SagaId];
+
+    fn next(&mut self) -> Option<&'s [SagaId]> {
+        let (chunk, rest) = self.rest.split_at_checked(self.size).unwrap_or((self.rest, &[]));
+        self.rest = rest;
+        self.size = (2 * self.size).min(LARGEST_CHUNK);
         (!chunk.is_empty()).then_some(chunk)
-    })
+    }
 }
 
 async fn acquit(pool: &PgPool, shards: &[i16]) -> sqlx::Result<()> {
@@ -145,11 +155,11 @@ mod tests {
     fn every_saga_is_read_once_in_growing_chunks() {
         let sagas: Vec<_> = (0..5000).map(|n| SagaId::from_uuid(Uuid::from_u128(n))).collect();
         for count in [0, 1, 199, 200, 201, 600, 5000] {
-            let read: Vec<_> = chunks(&sagas[..count]).collect();
+            let read: Vec<_> = Chunks { rest: &sagas[..count], size: FIRST_CHUNK }.collect();
             assert_eq!(read.concat(), &sagas[..count]);
         }
-        let sizes: Vec<_> = chunks(&sagas).map(<[_]>::len).collect();
-        assert_eq!(sizes, [200, 400, 800, 1600, 1600, 400]);
+        let sizes: Vec<_> = Chunks { rest: &sagas[..3000], size: FIRST_CHUNK }.map(<[_]>::len).collect();
+        assert_eq!(sizes, [200, 400, 800, 800, 800]);
     }
 
     #[test]

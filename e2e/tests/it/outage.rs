@@ -8,7 +8,7 @@ use e2e::{
     proxy::Manner,
     stack::Member,
 };
-use proto::order::v1::orders_client::OrdersClient;
+use proto::order::v1::{GetOrderRequest, orders_client::OrdersClient};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_wait_behind_the_breaker_and_complete_when_the_participant_is_back() {
@@ -110,12 +110,43 @@ async fn a_crowd_that_wants_the_same_cart_is_quoted_together() {
     house.stock_up().await;
     house.database(Member::Order).set(Manner::Slow(Duration::from_millis(100)));
     let doors = house.callee(Member::Orchestrator(1));
-    // One after the other, the hundredth would be late.
+    // One after the other, the fiftieth would be late: there and back takes 200 ms, and a quote may take 10 s.
     let crowd = (0..400).map(|_| {
         let mut orders = OrdersClient::new(doors.clone());
         tokio::spawn(async move { orders.create_order(Spec::of(1).request()).await.map(drop) })
     });
     for customer in crowd.collect::<Vec<_>>() {
         customer.await.unwrap().unwrap();
+    }
+}
+
+/// Hundreds look at one order, or repeat one request, while the database is slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_asks_for_the_same_order_is_answered_together() {
+    let environment = vec![("AMENDS_SIMULATOR_SLOW", "60s".into())];
+    let house = House::start(Ground { environment, ..Ground::default() }, 1).await;
+    house.stock_up().await;
+    let doors = house.callee(Member::Orchestrator(1));
+    // It waits for its charge: what has not ended is not remembered.
+    let spec = Spec::of(1).token("tok_slow");
+    let create = || {
+        let (mut orders, request) = (OrdersClient::new(doors.clone()), spec.request());
+        async move { orders.create_order(request).await }
+    };
+    let order = create().await.unwrap().into_inner();
+    // From now on repeats are about, and looked up.
+    assert_eq!(create().await.unwrap().into_inner().order_id, order.order_id);
+    house.database(Member::Orchestrator(1)).set(Manner::Slow(Duration::from_millis(100)));
+    let get = || {
+        let (mut orders, order_id) = (OrdersClient::new(doors.clone()), order.order_id.clone());
+        async move { orders.get_order(GetOrderRequest { order_id }).await }
+    };
+    // One after the other, the last would be answered after 80 s.
+    let looks = futures_util::future::join_all((0..400).map(|_| get()));
+    let repeats = futures_util::future::join_all((0..400).map(|_| create()));
+    let together = tokio::time::timeout(Duration::from_secs(40), async { tokio::join!(looks, repeats) });
+    let (looks, repeats) = together.await.expect("nobody waits for everybody else");
+    for answer in looks.into_iter().chain(repeats) {
+        assert_eq!(answer.unwrap().into_inner().order_id, order.order_id);
     }
 }

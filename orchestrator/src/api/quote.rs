@@ -45,6 +45,8 @@ pub(crate) struct Cart {
 /// Asks order-svc.
 pub(crate) struct AskForPrices {
     pub(crate) catalog: Peer<local::Catalog>,
+    /// What was answered is remembered from here, once for all who asked.
+    pub(crate) quotes: Quotes,
 }
 
 impl Command for AskForPrices {
@@ -76,10 +78,16 @@ impl Command for AskForPrices {
         });
         let answer = answer.await.unwrap_or_else(|_| Err(Status::deadline_exceeded("no quote in time")));
         let replies = answer.map_err(|status| trouble(&status))?.into_inner().replies;
-        replies
+        let outcomes: Vec<Outcome> = replies
             .into_iter()
             .map(|reply| reply.outcome.ok_or_else(|| Trouble::Failed("a quote without an outcome".into())))
-            .collect()
+            .collect::<Result<_, _>>()?;
+        for (cart, outcome) in carts.iter().zip(&outcomes) {
+            if let Outcome::Quoted(quoted) = outcome {
+                self.quotes.insert(cart.name.clone(), quoted.clone()).await;
+            }
+        }
+        Ok(outcomes)
     }
 }
 
@@ -104,10 +112,7 @@ impl Doors {
         // The exchange is of all who wait; the wait is a part of each one's trace.
         let span = telemetry::part_span(format_args!("quote"), "client");
         match self.ask_for_prices(&name, &item).instrument(span).await? {
-            Outcome::Quoted(quoted) => {
-                self.quotes.insert(name, quoted.clone()).await;
-                Ok(Ok(quoted))
-            }
+            Outcome::Quoted(quoted) => Ok(Ok(quoted)),
             Outcome::Invalid(invalid) => Ok(Err(violations(invalid))),
         }
     }
