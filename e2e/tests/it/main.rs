@@ -9,6 +9,7 @@
     reason = "a scenario fails by panicking, shows what the auditor said, and is told by the environment"
 )]
 
+mod bad_headers;
 mod bad_input;
 mod bad_messages;
 mod bad_states;
