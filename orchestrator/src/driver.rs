@@ -320,7 +320,10 @@ impl Driver {
         let kind = self.registry.find(&stored.kind, stored.definition_version, stored.definition_hash);
         let state = State::load(stored.events.iter().map(|r| (&r.event, r.at)));
         let (kind, first, state) = match (kind, stored.events.first(), state) {
-            (Some(kind), Some(first), Ok(state)) => (kind, first, state),
+            (Some(kind), Some(first), Ok(mut state)) => {
+                state.share_names(kind.definition());
+                (kind, first, state)
+            }
             (_, _, state) => {
                 return self.set_aside(&stored, state.err().map(|illegal| illegal.to_string()), &early);
             }
@@ -434,9 +437,9 @@ impl Driver {
             self.waiting = if waits { self.waiting + 1 } else { self.waiting - 1 };
         }
         let due = live.due(now);
-        let before = live.timer;
+        let before = live.timer.get();
         if due != before {
-            live.timer = due;
+            live.timer = due.into();
             before.map(|at| self.timers.remove(&(at, saga)));
             due.map(|at| self.timers.insert((at, saga)));
         }
@@ -445,7 +448,7 @@ impl Driver {
     fn evict(&mut self, saga: SagaId) {
         let Some(live) = self.live.remove(&saga) else { return };
         self.waiting -= usize::from(live.counts_as_waiting);
-        if let Some(at) = live.timer {
+        if let Some(at) = live.timer.get() {
             self.timers.remove(&(at, saga));
         }
         self.put_down(live.signals_in_hand().into_iter());

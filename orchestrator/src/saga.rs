@@ -12,6 +12,7 @@
 
 pub mod definition;
 pub mod event;
+pub mod moment;
 pub mod next;
 pub mod state;
 pub mod step;
@@ -21,5 +22,6 @@ mod tests;
 
 pub use definition::{Definition, Retry, StepDef, StepKind};
 pub use event::{Event, Outcome, Resolution};
+pub use moment::Moment;
 pub use next::{Move, next, waits_for_facts, withdrawals};
 pub use state::{Back, Forward, IllegalEvent, Label, Phase, Rare, State, StepState, Why};

@@ -116,7 +116,9 @@ fn says_something(said: &Said, state: &State) -> bool {
             let Ok(answer) = StepAnswer::decode(answer.as_slice()) else { return false };
             let step = state.steps.iter().find(|step| step.name.as_str() == answer.step);
             step.is_some_and(|step| match answer.direction() {
-                step_answer::Direction::Compensation => matches!(step.back, Back::Sent { .. } | Back::Wanted),
+                step_answer::Direction::Compensation => {
+                    matches!(step.back(), Back::Sent { .. } | Back::Wanted)
+                }
                 _ => !step.is_final(),
             })
         }

@@ -87,7 +87,7 @@ impl World {
             customer_id: if trouble == 1 { risk::DENIED.into() } else { "c_1".into() },
             merchant_id: if trouble == 2 { ledger::CLOSED.into() } else { "m_1".into() },
             currency: "EUR".into(),
-            lines: vec![Line { sku: sku.into(), quantity, unit_price: price, line_total: subtotal }],
+            lines: Box::new([Line { sku: sku.into(), quantity, unit_price: price, line_total: subtotal }]),
             subtotal,
             tax,
             total: subtotal + tax,
@@ -235,7 +235,7 @@ impl World {
 
     /// A command is dead: sometimes a person goes to the participant's own door, and says so at the next look.
     fn take_back_by_hand(&mut self, saga: SagaId, state: &State) -> bool {
-        let Some(step) = state.steps.iter().find(|step| matches!(step.back, Back::Parked { .. })) else {
+        let Some(step) = state.steps.iter().find(|step| matches!(step.back(), Back::Parked { .. })) else {
             return false;
         };
         let room = match step.name.as_str() {
@@ -255,7 +255,7 @@ impl World {
 
     /// What a person finds out about a compensation that is parked: the outcome, where the participant has one.
     fn truth(&self, saga: SagaId, state: &State) -> Option<Said> {
-        let step = state.steps.iter().find(|step| matches!(step.back, Back::Parked { .. }))?.name.clone();
+        let step = state.steps.iter().find(|step| matches!(step.back(), Back::Parked { .. }))?.name.clone();
         let back = self.back_of(&StepKey { saga, step: step.clone() })?;
         let resolution = match back {
             Outcome::Done => Resolution::Done,

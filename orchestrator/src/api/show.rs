@@ -136,7 +136,7 @@ fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
         Forward::Fenced => ("FENCED", String::new(), None, ""),
         Forward::Skipped => ("SKIPPED", String::new(), None, ""),
     };
-    let (back, back_reason) = match &state.back {
+    let (back, back_reason) = match state.back() {
         Back::None => ("NONE", None),
         Back::Wanted => ("WANTED", None),
         Back::Sent { .. } => ("SENT", None),
@@ -156,7 +156,7 @@ fn step(doors: &Doors, def: &crate::saga::StepDef, state: &StepState) -> Step {
         reason: back_reason.unwrap_or(reason),
         first_time: state.times().and_then(|(first, _)| time(first)),
         last_time: state.times().and_then(|(_, last)| time(last)),
-        not_before: (state.not_before > 0).then(|| time(state.not_before)).flatten(),
+        not_before: (state.not_before() > 0).then(|| time(state.not_before())).flatten(),
         compensation_state: back.to_owned(),
         compensation: def.command().unwrap_or_default().to_owned(),
         compensation_attempts: state.commands(),

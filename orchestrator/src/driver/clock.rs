@@ -8,6 +8,7 @@ use std::time::Duration;
 use types::SagaId;
 
 use super::{Driver, now};
+use crate::saga::Moment;
 
 /// A step back by less than this is not worth a look at every saga, in milliseconds.
 const STEP: i64 = 5_000;
@@ -31,7 +32,7 @@ impl Driver {
             }
             self.timers.pop_first();
             if let Some(live) = self.live.get_mut(&saga) {
-                live.timer = None;
+                live.timer = Moment::NEVER;
                 self.advance(saga);
             }
         }

@@ -19,7 +19,7 @@ use crate::{
     journal::{Recorded, Transition},
     metrics,
     participants::{CallOutcome, Dispatch},
-    saga::{Back, Event, Label, Move, Outcome, Phase, State, next, waits_for_facts, withdrawals},
+    saga::{Back, Event, Label, Moment, Move, Outcome, Phase, State, next, waits_for_facts, withdrawals},
     signal::{Said, Signal},
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Live {
     /// The committed version.
     pub(super) version: i64,
     /// When the loop looks at it again, milliseconds since 1970.
-    pub(super) timer: Option<i64>,
+    pub(super) timer: Moment,
     kind: Arc<dyn Kind>,
     /// Its input; or why it cannot be read, which is told when somebody needs it.
     content: Result<Box<dyn Content>, Box<CatalogError>>,
@@ -49,7 +49,7 @@ pub(super) struct Live {
     /// What the projection shows, by the last commit or the one in flight.
     shown: Projection,
     /// The earliest `WaitUntil`.
-    wake: Option<i64>,
+    wake: Moment,
     /// Whether it was counted as one that only waits.
     pub(super) counts_as_waiting: bool,
     /// The version with which the projection changed last, and when, milliseconds since 1970.
@@ -77,7 +77,7 @@ impl Live {
             shard,
             epoch,
             version,
-            timer: None,
+            timer: Moment::NEVER,
             kind,
             content,
             trace: first.trace.as_str().into(),
@@ -85,7 +85,7 @@ impl Live {
             unsaved: Unsaved::default(),
             flight: None,
             shown,
-            wake: None,
+            wake: Moment::NEVER,
             counts_as_waiting: false,
             shown_since: (version, first.at),
         }
@@ -119,16 +119,11 @@ impl Live {
         self.state.label()
     }
 
-    /// When the command left that has been unanswered for longest.
-    pub(super) fn oldest_command(&self) -> Option<i64> {
-        self.state.steps.iter().filter_map(|step| step.back.sent_at()).min()
-    }
-
     /// Takes a fact into the state and keeps it for the next commit.
     fn record(&mut self, event: Event, now: i64) {
         if let Event::CommandAnswered { step, .. } = &event
             && let Some(position) = self.state.position(step)
-            && let Some(sent) = self.state.steps[position].back.sent_at()
+            && let Some(sent) = self.state.steps[position].back().sent_at()
         {
             metrics::answered(now - sent);
         }
@@ -151,11 +146,13 @@ impl Live {
         for _ in 0..16 {
             let mut calls = Vec::new();
             let mut decided = false;
-            self.wake = None;
+            self.wake = Moment::NEVER;
             for one in next(self.kind.definition(), &self.state, now) {
                 match one {
                     Move::Call(step) => calls.push(step),
-                    Move::WaitUntil(at) => self.wake = Some(self.wake.map_or(at, |wake| wake.min(at))),
+                    Move::WaitUntil(at) => {
+                        self.wake = Moment::at(self.wake.get().map_or(at, |wake| wake.min(at)))
+                    }
                     Move::PassPivot => {
                         decided = true;
                         self.record(Event::PivotPassed, now);
@@ -242,7 +239,7 @@ impl Live {
 
     /// Whether nothing has held it up. Who waited for one participant in a crowd comes to the next ones in a crowd, too.
     fn is_fresh(&self) -> bool {
-        self.state.steps.iter().all(|step| step.attempts == 0 && step.not_before == 0)
+        self.state.steps.iter().all(|step| step.attempts == 0 && step.not_before() == 0)
     }
 
     fn holds_decision(&self) -> bool {
@@ -253,7 +250,7 @@ impl Live {
     pub(super) fn dispatch(&mut self, step: usize, now: i64) -> Option<Dispatch> {
         let def = &self.kind.definition().steps[step];
         let mut time = def.call_ms;
-        if !self.state.pivot_passed && self.state.review_since.is_none() {
+        if !self.state.pivot_passed && self.state.review_since.get().is_none() {
             time = time.min(self.state.deadline.saturating_sub(now)).max(1);
         }
         let attempts = self.state.steps[step].attempts;
@@ -391,7 +388,7 @@ impl Live {
         let state = &self.state.steps[position];
         // Which way a newer build's answer goes is not for this one to guess.
         let back = Direction::try_from(answer.direction).ok()? == Direction::Compensation;
-        let back_is_open = state.back != Back::None && !state.is_taken_back();
+        let back_is_open = *state.back() != Back::None && !state.is_taken_back();
         match answer.outcome.as_ref()? {
             step_answer::Outcome::Done(_) | step_answer::Outcome::NotApplied(_) if back => {
                 let applied = matches!(answer.outcome, Some(step_answer::Outcome::Done(_)));
@@ -494,7 +491,7 @@ impl Live {
             (None, Some(oldest)) => Some(oldest.at + PROGRESS_MS),
             _ => None,
         };
-        let next = [progress, self.wake].into_iter().flatten().min()?;
+        let next = [progress, self.wake.get()].into_iter().flatten().min()?;
         Some(next.max(now + 1))
     }
 }

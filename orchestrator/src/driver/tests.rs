@@ -59,7 +59,7 @@ fn hand() -> Hand {
         customer_id: "c_1".into(),
         merchant_id: "m_1".into(),
         currency: "EUR".into(),
-        lines: vec![line],
+        lines: Box::new([line]),
         subtotal: 5,
         tax: 0,
         total: 5,
@@ -300,9 +300,10 @@ fn a_saga_whose_input_cannot_be_read_calls_nobody_and_is_taken_back_all_the_same
     assert_eq!(kinds, ["WithdrawItem", "RefundItem"], "the rest follows the answer");
 }
 
-/// A hundred thousand may wait: docs/performance.md says what they take.
+/// A hundred thousand may wait: docs/performance.md says what they take. An allocator has room for 256 bytes and for 512, and the
+/// next larger is a quarter more.
 #[test]
 fn a_waiting_saga_takes_little_room() {
     let (live, step) = (size_of::<super::live::Live>(), size_of::<crate::saga::StepState>());
-    assert!(live <= 336 && step <= 96, "a saga takes {live} bytes and a step {step}");
+    assert!(live <= 256 && 7 * step <= 512, "a saga takes {live} bytes and a step {step}");
 }

@@ -75,7 +75,7 @@ fn forward(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
     if stage >= definition.pivot && !state.pivot_passed {
         return vec![Move::PassPivot];
     }
-    let may_time_out = may_turn && state.review_since.is_none();
+    let may_time_out = may_turn && state.review_since.get().is_none();
     if may_time_out && now >= state.deadline {
         return vec![turn(definition, state, "DEADLINE_EXCEEDED".into(), BTreeMap::new())];
     }
@@ -166,7 +166,7 @@ fn act(def: &StepDef, step: &StepState, position: usize, now: i64) -> Act {
         Forward::Pending { until, .. } if now < *until => Act::Do(Move::WaitUntil(*until)),
         Forward::Idle if def.retry.budget > 0 && step.attempts >= def.retry.budget => Act::GiveUp,
         Forward::Idle | Forward::Pending { .. } if is_early(def, step, now) => {
-            Act::Do(Move::WaitUntil(step.not_before))
+            Act::Do(Move::WaitUntil(step.not_before()))
         }
         Forward::Idle | Forward::Pending { .. } => Act::Do(Move::Call(position)),
     }
@@ -178,7 +178,7 @@ const LONGEST_WAIT: i64 = 60_000;
 /// Whether it is too early for the next attempt. One that lies further ahead than any wait was written by a clock that
 /// was ahead itself: whoever goes by the right time must not wait for it.
 fn is_early(def: &StepDef, step: &StepState, now: i64) -> bool {
-    now < step.not_before && step.not_before - now <= def.retry.cap_ms.max(LONGEST_WAIT)
+    now < step.not_before() && step.not_before() - now <= def.retry.cap_ms.max(LONGEST_WAIT)
 }
 
 fn is_passed(step: &StepState) -> bool {
@@ -243,13 +243,13 @@ fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
         .iter()
         .zip(&state.steps)
         .enumerate()
-        .filter(|(_, (_, step))| step.back != Back::None && !step.is_taken_back())
-        .filter(|(_, (_, step))| step.back.sent_at().is_none() || !seeded::is(Bug::FinishedBeforeAnswers))
+        .filter(|(_, (_, step))| *step.back() != Back::None && !step.is_taken_back())
+        .filter(|(_, (_, step))| step.back().sent_at().is_none() || !seeded::is(Bug::FinishedBeforeAnswers))
         .collect();
     // The command that declares the end goes last, and only when every other one was answered.
     let (last, others): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|(_, (def, _))| def.declares_end() && !seeded::is(Bug::CancelSentFirst));
-    let open = |step: &StepState| !matches!(step.back, Back::Parked { .. });
+    let open = |step: &StepState| !matches!(step.back(), Back::Parked { .. });
     let moves: Vec<_> =
         match others.iter().filter(|(_, (_, step))| open(step)).map(|(_, (def, _))| def.stage).max() {
             Some(stage) => others
@@ -272,7 +272,7 @@ fn back(definition: &Definition, state: &State, now: i64) -> Vec<Move> {
 }
 
 fn send(definition: &Definition, step: &StepState, position: usize, now: i64) -> Move {
-    match &step.back {
+    match step.back() {
         Back::Sent { at } => {
             let times = 1_i64 << step.commands().saturating_sub(1).min(4);
             let due = at.saturating_add(definition.answer_ms.saturating_mul(times.min(10)));

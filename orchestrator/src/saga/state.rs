@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use chassis::seeded::{self, Bug};
 use types::StepName;
 
-use super::event::{Event, Outcome};
 pub use super::step::{Back, Forward, Rare, StepState, Why};
+use super::{
+    definition::Definition,
+    event::{Event, Outcome},
+    moment::Moment,
+};
 
 /// Which way it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,13 +38,13 @@ pub struct State {
     /// Which way it goes.
     pub phase: Phase,
     /// In the definition's order.
-    pub steps: Vec<StepState>,
+    pub steps: Box<[StepState]>,
     /// From here it only goes forward.
     pub pivot_passed: bool,
     /// Past it, before the pivot, it turns round.
     pub deadline: i64,
     /// Since when a person reviews it: that time does not count.
-    pub review_since: Option<i64>,
+    pub review_since: Moment,
     /// Somebody wants it taken back.
     pub cancel_requested: Option<Box<str>>,
     /// A person wants it taken back.
@@ -110,7 +114,7 @@ impl State {
             steps,
             pivot_passed: false,
             deadline: *deadline,
-            review_since: None,
+            review_since: Moment::NEVER,
             cancel_requested: None,
             compensation_forced: false,
             turned: None,
@@ -135,6 +139,15 @@ impl State {
             step.called = step.times().is_some() || !seeded::is(Bug::StaleOwnerForgotten);
         }
         Ok(state)
+    }
+
+    /// Shares the names of its steps with its definition: those that came from a journal are its own.
+    pub fn share_names(&mut self, definition: &Definition) {
+        for (step, definition) in self.steps.iter_mut().zip(&definition.steps) {
+            if step.name == definition.name {
+                step.name = definition.name.clone();
+            }
+        }
     }
 
     /// The position of a step.
@@ -244,7 +257,7 @@ impl State {
         self.parked = None;
         for step in &mut self.steps {
             if take_back.contains(&step.name) {
-                step.back = Back::Wanted;
+                step.want_back();
             }
         }
         true
@@ -254,21 +267,23 @@ impl State {
     fn freshen(&mut self) {
         for step in &mut self.steps {
             if matches!(step.forward, Forward::Idle | Forward::Pending { .. } | Forward::Fenced) {
-                step.attempts = 0;
-                step.not_before = 0;
+                step.freshen();
                 if step.forward == Forward::Fenced && self.phase == Phase::Forward {
                     step.forward = Forward::Idle;
                 }
             }
-            if matches!(step.back, Back::Parked { .. } | Back::Sent { .. }) {
-                step.back = Back::Wanted;
+            if matches!(step.back(), Back::Parked { .. } | Back::Sent { .. }) {
+                step.want_back();
                 step.forget_sent();
             }
         }
         if self.phase == Phase::Forward && self.pivot_passed {
             // It cannot go back, so what was refused is asked for again.
             let refused = self.steps.iter_mut().filter(|step| matches!(step.forward, Forward::Refused(_)));
-            refused.for_each(|step| (step.forward, step.attempts, step.not_before) = (Forward::Idle, 0, 0));
+            refused.for_each(|step| {
+                step.forward = Forward::Idle;
+                step.freshen();
+            });
         }
     }
 
@@ -278,7 +293,7 @@ impl State {
     pub fn may_resolve(&self, position: usize, compensation: bool) -> bool {
         let Some(step) = self.steps.get(position) else { return false };
         if compensation {
-            return step.back != Back::None && !step.is_taken_back();
+            return *step.back() != Back::None && !step.is_taken_back();
         }
         let leads_nowhere = self.pivot_passed && matches!(step.forward, Forward::Refused(_));
         self.phase == Phase::Forward && (!step.is_final() || leads_nowhere)
@@ -287,7 +302,7 @@ impl State {
     /// Why it waits for a person though the saga itself is not parked: a compensation is.
     #[must_use]
     pub fn parked_back(&self) -> Option<String> {
-        self.steps.iter().find_map(|step| match &step.back {
+        self.steps.iter().find_map(|step| match step.back() {
             Back::Parked { reason } => Some(format!("COMPENSATION_FAILED: {}: {reason}", step.name)),
             Back::None | Back::Wanted | Back::Sent { .. } | Back::Done | Back::NotApplied => None,
         })
@@ -306,11 +321,11 @@ impl State {
             return false;
         }
         let is_in_review = matches!(&step.forward, Forward::Pending { action, .. } if &**action == "REVIEW");
-        match (was_in_review, is_in_review, self.review_since) {
-            (false, true, None) => self.review_since = Some(at),
+        match (was_in_review, is_in_review, self.review_since.get()) {
+            (false, true, None) => self.review_since = Moment::at(at),
             (true, false, Some(since)) => {
                 self.deadline = self.deadline.saturating_add((at - since).max(0));
-                self.review_since = None;
+                self.review_since = Moment::NEVER;
             }
             _ => {}
         }
@@ -330,7 +345,7 @@ impl State {
             (_, Some(_)) => Label::Parked,
             (Phase::Forward, None) if waits => Label::Waiting,
             (Phase::Forward, None) => Label::Running,
-            (Phase::Back, None) if self.steps.iter().any(|s| matches!(s.back, Back::Parked { .. })) => {
+            (Phase::Back, None) if self.steps.iter().any(|s| matches!(s.back(), Back::Parked { .. })) => {
                 Label::Parked
             }
             (Phase::Back, None) => Label::Compensating,

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, ops::Deref};
 
 use types::StepName;
 
-use super::event::{Event, Resolution};
+use super::{
+    event::{Event, Resolution},
+    moment::Moment,
+};
 
 /// Why something went the other way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -66,9 +69,10 @@ pub enum Forward {
 }
 
 /// What is known of a step's compensation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Back {
     /// Not wanted.
+    #[default]
     None,
     /// Wanted, and not sent yet.
     Wanted,
@@ -99,9 +103,6 @@ impl Back {
     }
 }
 
-/// In the place of a time at which nothing was heard: a pair of options would take eight bytes more in each step.
-const NEVER: i64 = i64::MIN;
-
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StepState {
@@ -109,18 +110,14 @@ pub struct StepState {
     pub name: StepName,
     /// Its action.
     pub forward: Forward,
-    /// Its compensation.
-    pub back: Back,
     /// Attempts spent.
     pub attempts: u32,
     /// One attempt may have happened without an answer; only a final outcome clears it.
     pub doubt: bool,
-    /// Not to be called before.
-    pub not_before: i64,
     /// What most steps never have.
     trouble: Option<Box<Trouble>>,
-    /// First and last time anything was heard of it; [`NEVER`], both, when nothing was.
-    heard: (i64, i64),
+    /// First and last time anything was heard of it.
+    heard: (Moment, Moment),
     /// Memory only: it may have been called. True for every step of a saga that was loaded.
     pub called: bool,
     /// Memory only: a call is under way.
@@ -131,6 +128,10 @@ pub struct StepState {
 struct Trouble {
     /// Why the last attempt brought nothing.
     last_failure: Box<str>,
+    /// Not to be called before.
+    not_before: i64,
+    /// Its compensation.
+    back: Back,
     /// The message ids of the commands sent since it last had a fresh budget.
     sent: Vec<String>,
     /// Commands sent, ever.
@@ -143,12 +144,10 @@ impl StepState {
         Self {
             name,
             forward: if is_skipped { Forward::Skipped } else { Forward::Idle },
-            back: Back::None,
             attempts: 0,
             doubt: false,
-            not_before: 0,
             trouble: None,
-            heard: (NEVER, NEVER),
+            heard: (Moment::NEVER, Moment::NEVER),
             called: false,
             calling: false,
         }
@@ -157,13 +156,39 @@ impl StepState {
     /// First and last time anything was heard of it.
     #[must_use]
     pub fn times(&self) -> Option<(i64, i64)> {
-        Some(self.heard).filter(|heard| heard.1 != NEVER)
+        self.heard.0.get().zip(self.heard.1.get())
     }
 
     /// Something was heard of it.
     pub(super) fn hear(&mut self, at: i64) {
-        let at = at.max(NEVER + 1);
-        self.heard = (self.times().map_or(at, |(first, _)| first), at);
+        let first = self.heard.0.get().unwrap_or(at);
+        self.heard = (Moment::at(first), Moment::at(at));
+    }
+
+    /// What is known of its compensation.
+    #[must_use]
+    pub fn back(&self) -> &Back {
+        self.trouble.as_ref().map_or(&Back::None, |trouble| &trouble.back)
+    }
+
+    /// Its compensation is wanted, and not sent yet.
+    pub(super) fn want_back(&mut self) {
+        self.trouble().back = Back::Wanted;
+    }
+
+    /// Not to be called before; 0 where nothing says so.
+    #[must_use]
+    pub fn not_before(&self) -> i64 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.not_before)
+    }
+
+    /// Has a fresh budget, and may be called at once.
+    pub(super) fn freshen(&mut self) {
+        self.attempts = 0;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.not_before = 0;
+        }
+        self.forget_nothing();
     }
 
     /// Why the last attempt brought nothing; empty when none did.
@@ -193,7 +218,6 @@ impl StepState {
         if let Some(trouble) = &mut self.trouble {
             trouble.sent.clear();
         }
-        self.forget_nothing();
     }
 
     /// So that states that say the same are the same.
@@ -210,7 +234,7 @@ impl StepState {
     /// Whether its compensation was answered.
     #[must_use]
     pub fn is_taken_back(&self) -> bool {
-        matches!(self.back, Back::Done | Back::NotApplied)
+        matches!(self.back(), Back::Done | Back::NotApplied)
     }
 
     /// Whether the death of this command says that the compensation fails. It may have been sent again meanwhile, and the
@@ -219,7 +243,7 @@ impl StepState {
     #[must_use]
     pub fn is_failed_by(&self, command: &str) -> bool {
         let was_sent = |trouble: &Trouble| trouble.sent.iter().any(|sent| sent == command);
-        matches!(self.back, Back::Sent { .. }) && self.trouble.as_deref().is_some_and(was_sent)
+        matches!(self.back(), Back::Sent { .. }) && self.trouble.as_deref().is_some_and(was_sent)
     }
 
     /// Changes it by a fact about it. False for a fact that it cannot take.
@@ -232,8 +256,9 @@ impl StepState {
                 self.calling = false;
                 self.doubt |= doubt & !self.is_final();
                 self.attempts += u32::from(*spent);
-                self.not_before = *not_before;
-                self.trouble().last_failure = reason.as_str().into();
+                let trouble = self.trouble();
+                trouble.not_before = *not_before;
+                trouble.last_failure = reason.as_str().into();
                 self.forget_nothing();
             }
             Event::StepPending { until, action, .. } => {
@@ -247,21 +272,21 @@ impl StepState {
             }
             Event::CommandSent { message_id, .. } => {
                 if !self.is_taken_back() {
-                    self.back = Back::Sent { at };
                     let trouble = self.trouble();
+                    trouble.back = Back::Sent { at };
                     trouble.commands += 1;
                     trouble.sent.push(message_id.clone());
                 }
             }
             Event::CommandAnswered { applied, .. } => {
-                if self.back != Back::None && !self.is_taken_back() {
-                    self.back = if *applied { Back::Done } else { Back::NotApplied };
+                if *self.back() != Back::None && !self.is_taken_back() {
+                    self.trouble().back = if *applied { Back::Done } else { Back::NotApplied };
                 }
             }
             // A death counts only while the step is unanswered.
             Event::CommandDead { reason, .. } => {
-                if matches!(self.back, Back::Sent { .. } | Back::Wanted) {
-                    self.back = Back::Parked { reason: reason.as_str().into() };
+                if matches!(self.back(), Back::Sent { .. } | Back::Wanted) {
+                    self.trouble().back = Back::Parked { reason: reason.as_str().into() };
                 }
             }
             Event::Resolved { compensation, resolution, output, actor, reason, .. } => {
@@ -318,9 +343,9 @@ impl StepState {
     }
 
     fn resolve_back(&mut self, outcome: Back) -> bool {
-        let possible = self.back != Back::None && !self.is_taken_back();
+        let possible = *self.back() != Back::None && !self.is_taken_back();
         if possible {
-            self.back = outcome;
+            self.trouble().back = outcome;
         }
         possible
     }

@@ -205,6 +205,22 @@ fn a_budget_that_ends_turns_the_saga_round() {
     );
 }
 
+/// Or the model would take them for two, and each that follows.
+#[test]
+fn states_that_say_the_same_are_the_same() {
+    let after_a_retry = |not_before| {
+        let failed = Event::AttemptFailed {
+            step: name("reserve"),
+            doubt: false,
+            spent: true,
+            reason: String::new(),
+            not_before,
+        };
+        after(&[failed, Event::Retried { actor: "ann".into(), reason: "?".into() }])
+    };
+    assert_eq!(after_a_retry(5), after_a_retry(0));
+}
+
 #[test]
 fn time_under_review_is_not_counted() {
     let pending = Event::StepPending { step: name("screen"), until: i64::MAX, action: "REVIEW".into() };

@@ -77,7 +77,7 @@ pub(super) fn new_start(
         subtotal: quoted.subtotal_minor,
         tax: quoted.tax_minor,
         total: quoted.total_minor,
-        card_token: keys.encrypt(order.uuid().as_bytes(), checked.card_token.expose()),
+        card_token: keys.encrypt(order.uuid().as_bytes(), checked.card_token.expose()).into(),
         metadata: checked.metadata.clone(),
         accepted_at: at,
     };

@@ -76,7 +76,7 @@ impl Content for OrderContent {
                 merchant_id: input.merchant_id.to_string(),
                 amount: money(charged(input.subtotal, input.total), &input.currency),
                 method: Some(payment::charge_item::Method::Card(payment::CardMethod {
-                    token: input.card_token.clone(),
+                    token: input.card_token.to_string(),
                 })),
             }),
             POST => Call::Post(ledger::PostItem {

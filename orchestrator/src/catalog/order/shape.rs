@@ -19,7 +19,7 @@ pub struct Input {
     /// ISO 4217.
     pub currency: CompactString,
     /// What, at which price.
-    pub lines: Vec<Line>,
+    pub lines: Box<[Line]>,
     /// Minor units.
     pub subtotal: i64,
     /// Minor units.
@@ -27,7 +27,7 @@ pub struct Input {
     /// Minor units.
     pub total: i64,
     /// The provider's token of the card, encrypted; in what the release before wrote, plain.
-    pub card_token: String,
+    pub card_token: Box<str>,
     /// The customer's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,

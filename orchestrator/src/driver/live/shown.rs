@@ -15,6 +15,11 @@ impl Live {
         Told { version, shown: Arc::new(self.shown.clone()), time }
     }
 
+    /// When the command left that has been unanswered for longest.
+    pub(in crate::driver) fn oldest_command(&self) -> Option<i64> {
+        self.state.steps.iter().filter_map(|step| step.back().sent_at()).min()
+    }
+
     /// Why it is in this state, where there is something to say.
     pub(super) fn reason(&self, label: Label) -> String {
         let turned = || self.state.turned.as_ref().map(|why| why.reason.clone());

@@ -213,7 +213,7 @@ impl Run {
             Act::Cancel => {}
             Act::Repeat(pick) => {
                 let step = usize::from(*pick) % self.state.steps.len();
-                if self.state.steps[step].back != Back::None {
+                if *self.state.steps[step].back() != Back::None {
                     self.world.compensate(&self.definition, step);
                 }
             }

@@ -151,7 +151,7 @@ fn races() -> Vec<Property<Model>> {
             let steps = world.saga.steps.iter().zip(world.places.iter());
             steps.into_iter().any(|(step, place)| {
                 let has_done = place.record.as_ref().is_some_and(|record| record.back == Some(Was::Done));
-                has_done && step.commands() > 1 && matches!(step.back, Back::Sent { .. })
+                has_done && step.commands() > 1 && matches!(step.back(), Back::Sent { .. })
             })
         }),
         sometimes("a commit landed and nobody knows", |_, world| {

@@ -191,7 +191,7 @@ impl Owner {
     }
 
     fn moves(&self, model: &Model, now: i64) -> Vec<Move> {
-        let sent = self.state.steps.iter().all(|step| step.back != Back::Wanted);
+        let sent = self.state.steps.iter().all(|step| *step.back() != Back::Wanted);
         if model.is(Mutation::EndsUnanswered) && self.state.phase == Phase::Back && sent {
             return vec![Move::Finish(crate::saga::Outcome::Compensated)];
         }
@@ -269,7 +269,7 @@ impl Owner {
             }
             Said::Answered(step, applied) => {
                 let state = &self.state.steps[step];
-                let open = state.back != Back::None && !state.is_taken_back();
+                let open = *state.back() != Back::None && !state.is_taken_back();
                 open.then(|| Event::CommandAnswered { step: name(step), applied })
             }
             Said::Settled(step, done) => {
@@ -284,7 +284,7 @@ impl Owner {
             }
             Said::Dead(step, number) => {
                 let state = &self.state.steps[step];
-                let is_current = matches!(state.back, Back::Sent { .. })
+                let is_current = matches!(state.back(), Back::Sent { .. })
                     && state.last_sent().is_some_and(|sent| *sent == number.to_string());
                 is_current.then(|| Event::CommandDead { step: name(step), reason: String::new() })
             }
@@ -293,7 +293,8 @@ impl Owner {
 
     /// Whether somebody stands before it that will not go on without a person, or at the end.
     pub(super) fn waits_for_a_person(&self) -> bool {
-        self.state.parked.is_some() || self.state.steps.iter().any(|s| matches!(s.back, Back::Parked { .. }))
+        self.state.parked.is_some()
+            || self.state.steps.iter().any(|s| matches!(s.back(), Back::Parked { .. }))
     }
 
     /// Whether it waits before it asks again.
@@ -301,9 +302,9 @@ impl Owner {
         self.state.steps.iter().any(|step| {
             let until = match step.forward {
                 Forward::Pending { until, .. } => until,
-                _ => step.not_before,
+                _ => step.not_before(),
             };
-            now < until.max(step.not_before) && until != FAR
+            now < until.max(step.not_before()) && until != FAR
         })
     }
 
