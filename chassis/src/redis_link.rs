@@ -1,6 +1,6 @@
 //! The way to Redis that [`cache`](crate::cache) and [`limiter`](crate::limiter) share.
 //!
-//! Nothing here may wait for long or be trusted: every call has 100 ms, a breaker stops asking a Redis that is away,
+//! Nothing here may wait for long or be trusted: every call has 100 ms (where nobody says otherwise), a breaker stops asking a Redis that is away,
 //! and whoever asks must have an answer of its own for `None`. It never fails towards the caller.
 
 use std::{
@@ -40,6 +40,7 @@ pub struct RedisLink {
 
 struct Inner {
     client: Client,
+    patience: Duration,
     connection: Mutex<ConnectionManager>,
     prefix: String,
     breaker: Breaker,
@@ -47,10 +48,10 @@ struct Inner {
 }
 
 /// Connects when first used. Few tries at once: the next call tries again, and until then callers must not wait.
-fn connect(client: &Client) -> RedisResult<ConnectionManager> {
+fn connect(client: &Client, patience: Duration) -> RedisResult<ConnectionManager> {
     let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(PATIENCE))
+        .set_connection_timeout(Some(patience.max(Duration::from_secs(1))))
+        .set_response_timeout(Some(patience))
         .set_number_of_retries(1);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
@@ -62,8 +63,16 @@ impl RedisLink {
     /// # Errors
     /// When the URL is not one.
     pub fn open(url: &str, prefix: &str) -> Result<Self, Error> {
+        Self::with_patience(url, prefix, PATIENCE)
+    }
+
+    /// As [`open`](Self::open), with another limit for each call: for those who would rather wait than do without.
+    ///
+    /// # Errors
+    /// When the URL is not one.
+    pub fn with_patience(url: &str, prefix: &str, patience: Duration) -> Result<Self, Error> {
         let client = Client::open(url).map_err(|_| Error::Url)?;
-        let connection = Mutex::new(connect(&client).map_err(|_| Error::Url)?);
+        let connection = Mutex::new(connect(&client, patience).map_err(|_| Error::Url)?);
         let breaker = Breaker::new(
             "redis",
             Options {
@@ -73,7 +82,8 @@ impl RedisLink {
                 probes: 3,
             },
         );
-        let inner = Inner { client, connection, prefix: prefix.to_owned(), breaker, said: Mutex::new(None) };
+        let prefix = prefix.to_owned();
+        let inner = Inner { client, patience, connection, prefix, breaker, said: Mutex::new(None) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -96,7 +106,7 @@ impl RedisLink {
             return None;
         };
         // The manager's own time-out starts when it is connected; this one holds while it connects, too.
-        let why = match tokio::time::timeout(PATIENCE, call(self.connection())).await {
+        let why = match tokio::time::timeout(self.inner.patience, call(self.connection())).await {
             Ok(Ok(value)) => {
                 permit.item(Outcome::Ok);
                 return Some(value);
@@ -122,7 +132,7 @@ impl RedisLink {
     /// The manager replaces a connection that broke, but keeps one that only went silent (the machine behind it is
     /// gone): that one is replaced here.
     fn reconnect(&self) {
-        if let Ok(fresh) = connect(&self.inner.client) {
+        if let Ok(fresh) = connect(&self.inner.client, self.inner.patience) {
             *self.inner.connection.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
     }

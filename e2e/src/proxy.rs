@@ -234,6 +234,10 @@ fn listen(address: SocketAddr) -> Option<TcpListener> {
 async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     let mut ends = shared.ends.subscribe();
     ends.borrow_and_update();
+    // Accepted just before it was taken down, and too late for that end.
+    if *shared.manner.borrow() == Manner::Refuse {
+        return;
+    }
     let connect = async {
         let mut manner = shared.manner.subscribe();
         // Whoever connects while everything is swallowed waits for it to end.

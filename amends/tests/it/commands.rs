@@ -121,7 +121,7 @@ fn benches(server: &Server, place: &Place) {
 
     // A hundred orders and more, of which some wait for a person.
     let reviewed =
-        server.json(&words("bench --seconds 2 --warm-up 0 --in-flight 16 --mix review --data-dir", &[there]));
+        server.json(&words("bench --seconds 5 --warm-up 0 --in-flight 16 --mix review --data-dir", &[there]));
     assert_eq!(reviewed["audited"], true, "{reviewed}");
     let reviews = server.json(&["review", "list", "--state", "approved"]);
     assert!(reviews.to_string().contains("\"reviewer\":\"bench\""), "{reviews}");

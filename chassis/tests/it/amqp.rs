@@ -329,7 +329,7 @@ async fn a_broker_that_went_silent_is_noticed() {
         let bus = broker.bus_at(&url, options).await;
         let commands = Script::answering([]);
         subscribe(&bus, Queue::commands("inventory"), &commands).await;
-        publish_all(&bus, &[command(b"before")]).await;
+        publish_at_last(&bus, vec![command(b"before")]).await;
         commands.has_seen(1).await;
         wire.silence();
         let begin = std::time::Instant::now();

@@ -15,12 +15,18 @@ use chassis::{
 
 use crate::wire::Wire;
 
-fn link(url: &str) -> RedisLink {
-    RedisLink::open(url, &format!("test-{}:", new_uuid().simple())).unwrap()
+fn prefix() -> String {
+    format!("test-{}:", new_uuid().simple())
 }
 
+fn link(url: &str) -> RedisLink {
+    RedisLink::open(url, &prefix()).unwrap()
+}
+
+/// Of those who look at what Redis says, not at how fast a busy machine says it.
 fn real() -> RedisLink {
-    link(&variable("AMENDS_TEST_REDIS_URL"))
+    let url = variable("AMENDS_TEST_REDIS_URL");
+    RedisLink::with_patience(&url, &prefix(), Duration::from_secs(10)).unwrap()
 }
 
 async fn behind_a_wire() -> (Wire, RedisLink) {
@@ -52,7 +58,7 @@ async fn both_caches_keep_the_same_contract() {
 async fn both_limiters_keep_the_same_contract() {
     let limiters: [Arc<dyn Limiter>; 2] =
         [Arc::new(LocalLimiter::new()), Arc::new(RedisLimiter::new(real()))];
-    let limit = Limit { per_second: 5, burst: 3 };
+    let limit = Limit { per_second: 1, burst: 3 };
     for limiter in limiters {
         for _ in 0..3 {
             assert_eq!(limiter.take("k", limit).await, Taken::Allowed);
@@ -60,7 +66,7 @@ async fn both_limiters_keep_the_same_contract() {
         let Taken::Denied { retry_after } = limiter.take("k", limit).await else {
             panic!("more than the burst")
         };
-        assert!(retry_after <= Duration::from_millis(200), "{retry_after:?}");
+        assert!(retry_after <= Duration::from_secs(1), "{retry_after:?}");
         assert_eq!(limiter.take("other", limit).await, Taken::Allowed);
         tokio::time::sleep(retry_after + Duration::from_millis(5)).await;
         assert_eq!(limiter.take("k", limit).await, Taken::Allowed);
@@ -72,12 +78,14 @@ async fn a_limit_holds_over_two_processes() {
     let one = real();
     let (a, b) = (RedisLimiter::new(one.clone()), RedisLimiter::new(one));
     let limit = Limit { per_second: 1, burst: 10 };
+    let begin = Instant::now();
     let mut allowed = 0;
     for _ in 0..10 {
-        allowed += u32::from(a.take("k", limit).await == Taken::Allowed);
-        allowed += u32::from(b.take("k", limit).await == Taken::Allowed);
+        allowed += u64::from(a.take("k", limit).await == Taken::Allowed);
+        allowed += u64::from(b.take("k", limit).await == Taken::Allowed);
     }
-    assert_eq!(allowed, 10);
+    let most = 10 + begin.elapsed().as_secs();
+    assert!((10..=most).contains(&allowed), "{allowed} of {most}");
 }
 
 #[tokio::test]
@@ -86,8 +94,11 @@ async fn losing_redis_changes_nothing_but_speed() {
     let cache = RedisCache::new(link.clone());
     let limiter = RedisLimiter::new(link);
     let limit = Limit { per_second: 1, burst: 5 };
-    cache.set("k", vec![7], Duration::from_secs(60)).await;
-    assert_eq!(cache.get("k").await, Some(vec![7]));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while cache.get("k").await != Some(vec![7]) {
+        assert!(Instant::now() < deadline, "Redis is there and not used");
+        cache.set("k", vec![7], Duration::from_secs(60)).await;
+    }
 
     for lose in [Wire::cut as fn(&Wire), Wire::silence] {
         lose(&wire);
@@ -96,9 +107,10 @@ async fn losing_redis_changes_nothing_but_speed() {
         let mut allowed = 0;
         for _ in 0..100 {
             assert_eq!(cache.get("k").await, None, "a miss, not an error");
-            allowed += u32::from(limiter.take(&key, limit).await == Taken::Allowed);
+            allowed += u64::from(limiter.take(&key, limit).await == Taken::Allowed);
         }
-        assert_eq!(allowed, 5, "this process limits by itself");
+        let most = 5 + begin.elapsed().as_secs();
+        assert!((5..=most).contains(&allowed), "this process limits by itself: {allowed} of {most}");
         assert!(begin.elapsed() < Duration::from_secs(2), "the breaker stops waiting: {:?}", begin.elapsed());
 
         wire.mend();

@@ -105,7 +105,12 @@ async fn a_take_over_passes_a_paused_owner_who_then_writes_nothing_for_the_lost_
     let batch = vec![transition(lost, 0, 1), transition(kept, 1, 1)];
     let sent = batch.clone();
     let paused = tokio::spawn(async move { journal::commit(&mut a, &sent).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut onlooker = database.connect().await;
+    let hangs = "select from pg_locks l join pg_stat_activity a using (pid) \
+                 where a.datname = current_database() and not l.granted";
+    while onlooker.fetch_optional(hangs).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     let began = std::time::Instant::now();
     let row = ShardRow { shard: 0, owner: Some(old), released: false, epoch: 1 };

@@ -141,7 +141,16 @@ async fn a_service_waits_for_what_it_stands_on_and_says_for_what() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn happy_orders_go_on_while_the_broker_is_away_and_compensations_go_after_its_return() {
-    let house = House::start(Ground::default(), 1).await;
+    // A charge that takes longer than this settles by message, and there is no broker.
+    let mut ground = Ground::default();
+    for (name, time) in [
+        ("AMENDS_PAYMENT_PATIENCE", "10s"),
+        ("AMENDS_PAYMENT_CALL_TIMEOUT", "10s"),
+        ("AMENDS_PAYMENT_HORIZON", "25s"),
+    ] {
+        ground.environment.push((name, time.into()));
+    }
+    let house = House::start(ground, 1).await;
     house.stock_up().await;
     let till = Till::with(&house.client());
     till.sell(&Spec::of(1).wait(20)).await;

@@ -204,7 +204,7 @@ const BACK: [&str; 8] = [
 async fn up(data: &Path, collector: &Collector) -> Process {
     let log = Some(data.join("log"));
     let (data, postgres) = (data.to_str().unwrap(), variable("AMENDS_TEST_POSTGRES_BIN"));
-    let arguments = "up --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --simulator-slow 4s --payment-horizon 3s \
+    let arguments = "up --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --simulator-slow 8s --payment-horizon 3s \
                      --payment-call-timeout 900ms --payment-look 200ms --log-format json";
     let mut arguments: Vec<&str> = arguments.split_whitespace().collect();
     arguments.extend(["--data-dir", data, "--postgres-bin", &postgres]);

@@ -44,7 +44,8 @@ async fn a_text_that_is_not_taken_at_first_is_given_again() {
 #[tokio::test]
 async fn a_silent_server_holds_up_one_letter_and_answers_for_no_other() {
     let server = MailServer::start().await;
-    let bed = quick(&server, Duration::from_secs(2)).await;
+    // Nine letters have to be sent meanwhile.
+    let bed = quick(&server, Duration::from_secs(8)).await;
     server.answer([Answer::Silence]);
     let orders: Vec<_> = (0..10).map(|_| new_order().to_string()).collect();
     bed.one.say(&about(orders[0].parse().unwrap(), OrderStatus::Completed)).await;

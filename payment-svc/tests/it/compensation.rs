@@ -15,7 +15,7 @@ fn of_compensation(answers: &[StepAnswer]) -> Vec<&StepAnswer> {
 
 #[tokio::test]
 async fn a_charge_is_given_back_once_however_often_it_is_asked() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     let saga = new_saga();
     process.charge(saga, "tok_approve").await;
     let first = process.refund(saga).await;
@@ -35,7 +35,7 @@ async fn a_charge_is_given_back_once_however_often_it_is_asked() {
 
 #[tokio::test]
 async fn the_event_says_what_went_back_and_whose_it_was() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     let saga = new_saga();
     let Answer::Done(charged) = process.charge(saga, "tok_approve").await else { panic!() };
     process.refund(saga).await;

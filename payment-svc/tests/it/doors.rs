@@ -13,7 +13,7 @@ fn get(name: impl ToString) -> GetAttemptRequest {
 
 #[tokio::test]
 async fn an_attempt_is_found_by_each_of_its_names() {
-    let (_world, process) = World::with_one().await;
+    let (_world, process) = World::patient().await;
     let saga = new_saga();
     process.charge(saga, "tok_approve").await;
     let mut door = process.attempts.clone();
@@ -45,7 +45,7 @@ async fn what_nobody_charged_is_not_found() {
 
 #[tokio::test]
 async fn attempts_are_listed_page_by_page_and_by_state() {
-    let (_world, process) = World::with_one().await;
+    let (_world, process) = World::patient().await;
     let mut door = process.attempts.clone();
     let tokens = ["tok_approve", "tok_decline", "tok_approve", "tok_decline", "tok_approve"];
     let items = tokens.iter().map(|token| charge_item(new_saga(), token)).collect();

@@ -13,7 +13,7 @@ use super::world::{CHARGED, NOTHING, World, charge_item, new_saga};
 
 #[tokio::test]
 async fn one_bad_item_does_not_harm_its_slice() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     let poison = new_saga();
     let trigger = format!(
         "create function payments.poison() returns trigger language plpgsql as $$ begin \
@@ -40,7 +40,7 @@ async fn one_bad_item_does_not_harm_its_slice() {
 
 #[tokio::test]
 async fn the_same_step_with_another_body_is_turned_away() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     let saga = new_saga();
     process.charge(saga, "tok_approve").await;
     let answer = process.charge(saga, "tok_decline").await;

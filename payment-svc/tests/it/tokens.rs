@@ -15,7 +15,7 @@ fn reason<D: std::fmt::Debug>(answer: &Answer<D>) -> &str {
 
 #[tokio::test]
 async fn an_approved_charge_is_charged_once_however_often_it_is_asked() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     let saga = new_saga();
     let first = process.charge(saga, "tok_approve").await;
     let Answer::Done(done) = &first else { panic!("{first:?}") };
@@ -28,7 +28,7 @@ async fn an_approved_charge_is_charged_once_however_often_it_is_asked() {
 
 #[tokio::test]
 async fn a_decline_stays_a_decline() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     for (token, expected) in [
         ("tok_decline", "CARD_DECLINED"),
         ("tok_insufficient_funds", "INSUFFICIENT_FUNDS"),
@@ -87,7 +87,7 @@ async fn a_slow_charge_answers_pending_then_settles_by_message() {
 
 #[tokio::test]
 async fn an_error_without_effect_is_tried_again_before_the_caller_is_answered() {
-    let (world, process) = World::with_one().await;
+    let (world, process) = World::patient().await;
     let saga = new_saga();
     let answer = process.charge(saga, "tok_error_once").await;
     assert!(matches!(answer, Answer::Done(_)), "{answer:?}");

@@ -94,9 +94,18 @@ impl World {
         Self { database: TestDatabase::create(&[SCHEMA, SIMULATOR_SCHEMA]).await }
     }
 
+    /// With short times: for what is lost, slow or in doubt.
     pub(crate) async fn with_one() -> (Self, Process) {
         let world = Self::new().await;
         let process = world.start(settings()).await;
+        (world, process)
+    }
+
+    /// With time for every call, however busy the machine: for what is charged at once or refused.
+    pub(crate) async fn patient() -> (Self, Process) {
+        let world = Self::new().await;
+        let (call_timeout, horizon) = (Duration::from_secs(10), Duration::from_secs(25));
+        let process = world.start(Settings { call_timeout, horizon, ..settings() }).await;
         (world, process)
     }
 
