@@ -28,7 +28,7 @@ pub(crate) const COMPARE: &str = "In this order:
   rounds         the hand-written baseline, then `amends up` under one load after the other
   a death        `kill -9` with 10,000 sagas in hand
   an outage      the ledger is away until --waiting sagas wait
-  growth         the first load on new tables and on those of --growth more orders
+  growth         the first load on new tables and on those of --growth orders, in turn
 Each run ends with the auditor. What is started here is set by flags alone: no AMENDS_* of the shell reaches it but
 AMENDS_POSTGRES_BIN, and all of it is stopped in the end.";
 
@@ -61,7 +61,7 @@ pub(crate) struct Compare {
     /// For how long the ledger is away at least, in seconds
     #[arg(long, default_value_t = 60.0, value_name = "S")]
     away: f64,
-    /// How many finished orders are added to the tables; 10 KB of disk for each
+    /// With how many finished orders tables are filled; 10 KB of disk for each
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = value_parser!(i64).range(1..=100_000_000))]
     growth: i64,
     /// Draws a flame graph in one more run, into this file (SVG); needs `perf`

@@ -64,12 +64,12 @@ enum Command {
         #[command(flatten)]
         what: What,
     },
-    /// The same load on empty tables and on full ones
+    /// The same load on empty tables and on full ones, in turn
     Growth {
-        /// Finished orders that are added to them
+        /// Finished orders with which the full ones are filled
         #[arg(long, default_value_t = 1_000_000, value_name = "N")]
         orders: i64,
-        /// Measurements before and after, of which the middle counts
+        /// Measurements on each, of which the middle counts
         #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
         times: u8,
         #[command(flatten)]
