@@ -20,7 +20,7 @@ use crate::{
 pub struct Size {
     /// Finished orders with which the tables are filled.
     pub orders: i64,
-    /// Measurements on each tables, of which the middle counts.
+    /// Measurements on either, of which the middle counts.
     pub times: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The way to Redis that [`cache`](crate::cache) and [`limiter`](crate::limiter) share.
 //!
-//! Nothing here may wait for long or be trusted: every call has 100 ms (where nobody says otherwise), a breaker stops asking a Redis that is away,
-//! and whoever asks must have an answer of its own for `None`. It never fails towards the caller.
+//! Nothing here may wait for long or be trusted: every call has 100 ms where nobody says otherwise, a breaker stops asking
+//! a Redis that is away, and whoever asks must have an answer of its own for `None`. It never fails towards the caller.
 
 use std::{
     fmt,

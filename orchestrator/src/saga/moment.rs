@@ -10,8 +10,8 @@ impl Moment {
 
     /// This time; the earliest that there is counts as the one after it.
     #[must_use]
-    pub const fn at(time: i64) -> Self {
-        Self(time.saturating_add((time == i64::MIN) as i64))
+    pub fn at(time: i64) -> Self {
+        Self(time.max(i64::MIN + 1))
     }
 
     /// The time, if there is one.
